@@ -1,0 +1,2 @@
+//! Developer commands of snpkit.
+fn main() {}
