@@ -1,0 +1,155 @@
+//! Reading what the user names: every error tells the file, and no file can exhaust memory.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::path::Path;
+
+use anyhow::{Context, Result, bail, ensure};
+use bytes::Bytes;
+use tempfile::NamedTempFile;
+
+/// The largest image that is read, in bytes. Guests are launched from megabytes; a stray disk image is a mistake.
+pub(crate) const IMAGE_LIMIT: u64 = 4 << 30;
+
+/// Reads a whole file of at most `limit` bytes. Never reads more, so that `/dev/zero` is an error and not a hang.
+pub(crate) fn read(path: &Path, what: &str, limit: u64) -> Result<Bytes> {
+    let context = || format!("{what} {}", path.display());
+    let file = File::open(path).with_context(context)?;
+    let metadata = file.metadata().with_context(context)?;
+    ensure!(!metadata.is_dir(), "{}: is a directory", context());
+    let expected = if metadata.is_file() { metadata.len() } else { 0 };
+    ensure!(expected <= limit, "{}: {expected} bytes, more than the {limit} that are read", context());
+    let mut data = Vec::with_capacity(usize::try_from(expected)?.saturating_add(1));
+    file.take(limit + 1).read_to_end(&mut data).with_context(context)?;
+    ensure!(data.len() as u64 <= limit, "{}: more than {limit} bytes", context());
+    Ok(Bytes::from(data))
+}
+
+/// Reads a structure of exactly `N` bytes, given raw or as base64 text (the form that QEMU's properties take).
+pub(crate) fn read_exact<const N: usize>(path: &Path, what: &str) -> Result<Box<[u8; N]>> {
+    let data = read(path, what, 1 << 20)?;
+    let raw = match <&[u8; N]>::try_from(data.as_ref()) {
+        Ok(raw) => return Ok(Box::new(*raw)),
+        Err(_) => base64_text(&data),
+    };
+    match raw.map(Vec::into_boxed_slice).map(Box::<[u8; N]>::try_from) {
+        Some(Ok(raw)) => Ok(raw),
+        Some(Err(other)) => bail!("{what} {}: {} bytes of base64, want {N}", path.display(), other.len()),
+        None => bail!("{what} {}: {} bytes, want {N} raw bytes or their base64", path.display(), data.len()),
+    }
+}
+
+/// Decodes base64 with any white space between; `None` if it is not base64.
+fn base64_text(data: &[u8]) -> Option<Vec<u8>> {
+    use base64::{Engine, engine::general_purpose::STANDARD};
+    let text: Vec<u8> = data.iter().copied().filter(|byte| !byte.is_ascii_whitespace()).collect();
+    STANDARD.decode(text).ok()
+}
+
+/// Writes a file whole or not at all: to a temporary file beside it, which is then renamed. `-` is standard output.
+pub(crate) fn write(path: &Path, what: &str, data: &[u8]) -> Result<()> {
+    let context = || format!("{what} {}", path.display());
+    if path.as_os_str() == "-" {
+        return std::io::stdout().write_all(data).with_context(context);
+    }
+    let mut file = temporary_beside(path).with_context(context)?;
+    file.write_all(data).with_context(context)?;
+    persist(file, path).with_context(context)
+}
+
+/// A temporary file in the directory of `path`, so that the rename stays on one file system.
+pub(crate) fn temporary_beside(path: &Path) -> Result<NamedTempFile> {
+    let directory = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    Ok(tempfile::Builder::new().prefix(".snp-").tempfile_in(directory)?)
+}
+
+/// Renames a finished temporary file to `path`, with the access rights that a new file gets.
+pub(crate) fn persist(file: NamedTempFile, path: &Path) -> Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    let mode = match std::fs::metadata(path) {
+        Ok(existing) => existing.permissions().mode() & 0o7777,
+        Err(_) => 0o644,
+    };
+    file.as_file().set_permissions(std::fs::Permissions::from_mode(mode))?;
+    file.persist(path)?;
+    Ok(())
+}
+
+/// A number in hexadecimal (`0x…`) or decimal.
+pub(crate) fn number(text: &str) -> Result<u64, String> {
+    let digits = text.replace('_', "");
+    let parsed = match digits.strip_prefix("0x").or_else(|| digits.strip_prefix("0X")) {
+        Some(hex) => u64::from_str_radix(hex, 16),
+        None => digits.parse(),
+    };
+    parsed.map_err(|error| format!("{error}: want a number like 0x30000 or 196608"))
+}
+
+/// A hexadecimal number of at most 64 bits, with or without `0x`.
+pub(crate) fn hex64(text: &str) -> Result<u64, String> {
+    let digits = text.strip_prefix("0x").unwrap_or(text);
+    u64::from_str_radix(digits, 16).map_err(|error| format!("{error}: want hexadecimal digits like 0x30000"))
+}
+
+/// A hexadecimal number of at most 32 bits, with or without `0x`, as sev-snp-measure takes signatures.
+pub(crate) fn hex32(text: &str) -> Result<u32, String> {
+    hex64(text)?.try_into().map_err(|_| format!("{text}: more than 32 bits"))
+}
+
+/// Exactly `N` bytes as hexadecimal digits.
+pub(crate) fn hex_bytes<const N: usize>(text: &str) -> Result<[u8; N], String> {
+    let digits = text.strip_prefix("0x").unwrap_or(text);
+    let wrong = || format!("want {} hexadecimal digits ({N} bytes), got {:?}", 2 * N, text);
+    if digits.len() != 2 * N || !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+        return Err(wrong());
+    }
+    let mut bytes = [0; N];
+    for (byte, pair) in bytes.iter_mut().zip(digits.as_bytes().chunks_exact(2)) {
+        let pair = std::str::from_utf8(pair).map_err(|_| wrong())?;
+        *byte = u8::from_str_radix(pair, 16).map_err(|_| wrong())?;
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_in_both_notations() {
+        assert_eq!(number("0x3_0000"), Ok(0x30000));
+        assert_eq!(number("196608"), Ok(0x30000));
+        assert!(number("0x").is_err() && number("-1").is_err() && number("0x1_0000_0000_0000_0000").is_err());
+        assert_eq!(hex32("800f12"), Ok(0x0080_0f12));
+        assert!(hex32("0x1ffffffff").is_err());
+    }
+
+    #[test]
+    fn bytes_want_their_exact_length() {
+        assert_eq!(hex_bytes::<2>("0a0B"), Ok([0x0a, 0x0b]));
+        for wrong in ["0a0", "0a0b0c", "zz00", "+a+b", "éa"] {
+            assert!(hex_bytes::<2>(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn an_endless_file_is_refused() {
+        let error = read(Path::new("/dev/zero"), "firmware", 1 << 16).unwrap_err();
+        assert!(format!("{error:#}").contains("more than 65536 bytes"), "{error:#}");
+    }
+
+    #[test]
+    fn structures_come_raw_or_as_base64() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("block");
+        write(&path, "test", &[7; 96]).unwrap();
+        assert_eq!(*read_exact::<96>(&path, "ID block").unwrap(), [7; 96]);
+        write(&path, "test", b"BwcH\nBwc=\n").unwrap();
+        assert_eq!(*read_exact::<5>(&path, "ID block").unwrap(), [7; 5]);
+        let error = read_exact::<96>(&path, "ID block").unwrap_err().to_string();
+        assert!(error.contains("5 bytes of base64, want 96"), "{error}");
+    }
+}

@@ -1,0 +1,149 @@
+//! The options of `snp launch`.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use snp_abi::{Gpa, GuestPolicy, SevFeatures};
+
+use crate::input;
+
+/// Launch a guest on the software platform and print its launch digest.
+///
+/// Exit codes: 0 launched, 1 the platform refused the launch, 2 unusable input or options.
+#[derive(Args, Debug)]
+pub(crate) struct LaunchArgs {
+    #[command(flatten)]
+    pub(super) image: ImageArgs,
+
+    /// What user space sees of KVM.
+    #[arg(long, value_enum, default_value_t = ProfileName::DirectVmsa, value_name = "PROFILE")]
+    pub(super) profile: ProfileName,
+
+    /// The machine that is modelled.
+    #[arg(long, value_enum, default_value_t = PlatformName::Genoa, value_name = "PLATFORM")]
+    pub(super) platform: PlatformName,
+
+    /// Number of vCPUs.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=4096), value_name = "N")]
+    pub(super) vcpus: u32,
+
+    /// QEMU's name of the CPU model, for its signature in RDX at reset. In the direct profiles RDX is 0 unless this or
+    /// --vcpu-sig is given; `mainline` takes EPYC-v4 by default.
+    #[arg(long, conflicts_with = "vcpu_sig", value_name = "MODEL")]
+    pub(super) vcpu_type: Option<String>,
+
+    /// The CPU signature itself (CPUID Fn0000_0001_EAX), hexadecimal.
+    #[arg(long, value_parser = input::hex32, value_name = "HEX")]
+    pub(super) vcpu_sig: Option<u32>,
+
+    /// The boot processor's VMSA, 4096 bytes (see `snp vmsa new`). Without it, the direct profiles make one that starts
+    /// at the firmware's reset vector; an IGVM file brings its own.
+    #[arg(long, value_name = "FILE")]
+    pub(super) vmsa: Option<PathBuf>,
+
+    /// Where in guest memory the boot processor's VMSA lies.
+    #[arg(long, value_parser = gpa, value_name = "GPA")]
+    pub(super) vmsa_gpa: Option<Gpa>,
+
+    /// SEV_FEATURES of the guest, with SNPActive (bit 0). [default: 0x1, or what the given VMSA carries]
+    #[arg(long, value_parser = features, value_name = "HEX")]
+    pub(super) guest_features: Option<SevFeatures>,
+
+    /// The guest policy. [default: 0x30000, or what the IGVM file says]
+    #[arg(long, value_parser = policy, value_name = "HEX")]
+    pub(super) policy: Option<GuestPolicy>,
+
+    /// HOST_DATA of the attestation report, 32 bytes as 64 hexadecimal digits.
+    #[arg(long, value_parser = input::hex_bytes::<32>, value_name = "HEX")]
+    pub(super) host_data: Option<[u8; 32]>,
+
+    /// ID block, 96 bytes, raw or base64. The launch succeeds only if digest and policy are those of the block.
+    #[arg(long, requires = "id_auth", value_name = "FILE")]
+    pub(super) id_block: Option<PathBuf>,
+
+    /// ID authentication data, 4096 bytes, raw or base64.
+    #[arg(long, requires = "id_block", value_name = "FILE")]
+    pub(super) id_auth: Option<PathBuf>,
+
+    /// Print JSON (docs/json.md) instead of text.
+    #[arg(long)]
+    pub(super) json: bool,
+
+    /// Write one JSON line per command: arguments, page hashes, errno, firmware status, digest.
+    #[arg(long, value_name = "FILE")]
+    pub(super) transcript: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct ImageArgs {
+    #[command(flatten)]
+    pub(super) source: SourceArgs,
+
+    /// Kernel for direct boot; its hash is measured where the firmware has a place for it.
+    #[arg(long, requires = "ovmf", value_name = "FILE")]
+    pub(super) kernel: Option<PathBuf>,
+
+    /// Initial RAM disk.
+    #[arg(long, requires = "kernel", value_name = "FILE")]
+    pub(super) initrd: Option<PathBuf>,
+
+    /// Kernel command line.
+    #[arg(long, requires = "kernel", value_name = "STRING")]
+    pub(super) append: Option<String>,
+}
+
+#[derive(Args, Debug)]
+#[group(required = true, multiple = false)]
+pub(super) struct SourceArgs {
+    /// OVMF firmware with SEV-SNP metadata, as QEMU takes it with -bios.
+    #[arg(long, value_name = "FILE")]
+    pub(super) ovmf: Option<PathBuf>,
+
+    /// IGVM file.
+    #[arg(long, value_name = "FILE")]
+    pub(super) igvm: Option<PathBuf>,
+
+    /// One of snpkit's own example guests: hello.
+    #[arg(long, value_name = "NAME")]
+    pub(super) example: Option<String>,
+}
+
+/// A uAPI profile by its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ProfileName {
+    /// One VMSA page for the boot processor at LAUNCH_UPDATE (the June 2026 patch).
+    DirectVmsa,
+    /// The later rework: a vCPU command names the VMSA page.
+    VcpuState,
+    /// Linux 7.3 as released: KVM makes and measures a VMSA for every vCPU.
+    Mainline,
+}
+
+/// A modelled machine by its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PlatformName {
+    /// EPYC 7003.
+    Milan,
+    /// EPYC 9004.
+    Genoa,
+    /// EPYC 9005.
+    Turin,
+}
+
+fn gpa(text: &str) -> Result<Gpa, String> {
+    let gpa = Gpa(input::number(text)?);
+    if gpa.is_page_aligned() { Ok(gpa) } else { Err(format!("{gpa} is not 4 KiB-aligned")) }
+}
+
+fn features(text: &str) -> Result<SevFeatures, String> {
+    let features = SevFeatures(input::hex64(text)?);
+    if features.has(SevFeatures::SNP_ACTIVE) {
+        Ok(features)
+    } else {
+        Err(format!("{features:?} lacks SNPActive (bit 0), which every SNP guest has"))
+    }
+}
+
+fn policy(text: &str) -> Result<GuestPolicy, String> {
+    input::hex64(text).map(GuestPolicy)
+}
