@@ -1,0 +1,85 @@
+//! SHA-384 of many 4 KiB pages at once.
+//!
+//! A launch digest is a chain over the hashes of pages. The chain is serial, the page hashes are independent: this crate
+//! computes them four at a time in AVX2 registers where the processor has them, on all cores, and recognises runs of
+//! zero pages. All ways give the same bytes; a property test says so.
+//!
+//! This is the only crate of the workspace that both the digest engine and the firmware model use for anything but
+//! layouts. It knows SHA-384 and nothing of SEV-SNP.
+
+#[cfg(target_arch = "x86_64")]
+mod lanes;
+
+use std::sync::LazyLock;
+
+use rayon::prelude::*;
+use sha2::{Digest, Sha384};
+
+/// The size of a page in bytes.
+pub const PAGE_SIZE: usize = 4096;
+
+/// A SHA-384 hash value.
+pub type Hash = [u8; 48];
+
+/// Pages that one core hashes before it looks for more work: 1 MiB, so that small images are not spread thin.
+const PAGES_PER_TASK: usize = 256;
+
+/// SHA-384 of any message.
+pub fn sha384(message: &[u8]) -> Hash {
+    Sha384::digest(message).into()
+}
+
+/// SHA-384 of a page of zeros.
+pub fn zero_page() -> Hash {
+    static HASH: LazyLock<Hash> = LazyLock::new(|| sha384(&[0; PAGE_SIZE]));
+    *HASH
+}
+
+/// SHA-384 of every page, in order, on all cores.
+pub fn pages(pages: &[&[u8; PAGE_SIZE]]) -> Vec<Hash> {
+    let mut hashes = vec![[0; 48]; pages.len()];
+    hashes
+        .par_chunks_mut(PAGES_PER_TASK)
+        .zip(pages.par_chunks(PAGES_PER_TASK))
+        .for_each(|(hashes, pages)| pages_on_this_core(pages, hashes));
+    hashes
+}
+
+/// SHA-384 of every page, in order, on the calling thread: `hashes[i]` becomes the hash of `pages[i]`.
+///
+/// # Panics
+/// If the slices differ in length.
+pub fn pages_on_this_core(pages: &[&[u8; PAGE_SIZE]], hashes: &mut [Hash]) {
+    assert_eq!(pages.len(), hashes.len(), "one hash for every page");
+    let mut waiting = Vec::with_capacity(4);
+    for (index, page) in pages.iter().enumerate() {
+        if is_zero(page) {
+            hashes[index] = zero_page();
+            continue;
+        }
+        waiting.push(index);
+        if let [a, b, c, d] = waiting[..] {
+            let four = four_pages([pages[a], pages[b], pages[c], pages[d]]);
+            for (index, hash) in waiting.drain(..).zip(four) {
+                hashes[index] = hash;
+            }
+        }
+    }
+    for index in waiting {
+        hashes[index] = sha384(pages[index]);
+    }
+}
+
+/// Whether the page holds zeros only. Stops at the first byte that does not, so that it costs nothing on other pages.
+fn is_zero(page: &[u8; PAGE_SIZE]) -> bool {
+    page.chunks_exact(64).all(|line| line.iter().fold(0, |all, byte| all | byte) == 0)
+}
+
+/// SHA-384 of four pages, side by side if the processor can.
+fn four_pages(pages: [&[u8; PAGE_SIZE]; 4]) -> [Hash; 4] {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(hashes) = lanes::sha384x4(pages.map(|page| page.as_slice())) {
+        return hashes;
+    }
+    pages.map(|page| sha384(page))
+}
