@@ -6,11 +6,14 @@
 //! layouts (`snp-abi`) and no sequencing, so that their agreement means something.
 
 mod digest;
+mod hasher;
 mod plan;
 mod platform;
+mod validate;
 
 pub use digest::{DigestEngine, DigestStep, predict, predict_steps};
 pub use plan::{BootState, IdBlockPair, LaunchPage, LaunchPlan, MemoryRegion, PageBytes, PlanError};
 pub use platform::{
     CommandRecord, LaunchError, LaunchObserver, Launched, LaunchedVcpu, NoObserver, PageRecord, Platform, VmsaSource,
 };
+pub use validate::PlanWarning;

@@ -202,6 +202,14 @@ pub enum PlanError {
         /// Bytes.
         len: u64,
     },
+    /// A memory region that is misaligned, empty, or goes past the end of the address space.
+    #[error("memory region at {gpa}, {len:#x} bytes: want a 4 KiB-aligned, non-empty range below 2^52")]
+    Region {
+        /// First byte.
+        gpa: Gpa,
+        /// Bytes.
+        len: u64,
+    },
     /// A run of pages outside all memory regions.
     #[error("{page_type} page at {gpa}, {len:#x} bytes: outside the guest's memory")]
     NoMemory {
