@@ -1,1 +1,15 @@
-//! Placeholder.
+//! What is known about one VMSA page: its fields by name, the reset states of VMMs, and whether a processor would run it.
+//!
+//! - [`reset`]: the state that each VMM and kernel era gives a processor at reset, as rows of a table;
+//! - [`cpu`]: QEMU's CPU models and their signatures;
+//! - [`fields`]: every field by name: read, print, set from text;
+//! - [`diff`]: what differs between two pages, field by field;
+//! - [`check`]: the processor's VMRUN checks, and the rules of an SEV-SNP launch.
+//!
+//! No I/O; any page of 4096 bytes is acceptable input to everything here.
+
+//CHK
+pub mod cpu;
+//DIFF
+//FLD
+pub mod reset;
