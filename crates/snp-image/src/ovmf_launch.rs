@@ -1,0 +1,130 @@
+//! OVMF to launch plan.
+
+use snp_abi::{Gpa, GuestPolicy, PAGE_SIZE, SevFeatures, Vmsa};
+use snp_launch::{BootState, LaunchPage, LaunchPlan, PageBytes};
+
+use crate::{Delivery, GuestOptions, ImageError, KernelHashes, Ovmf, Prepared, SectionKind, memory, reset};
+
+/// Firmware, perhaps with a kernel for direct boot, and the guest's options.
+///
+/// Pages are launched in QEMU's order: the flash, the metadata sections in file order, then the boot processor's VMSA.
+///
+/// # Where the boot VMSA goes
+/// Unless told otherwise, to the page directly below the flash (0xFFBF_F000 for 4 MiB of flash), or the next lower page
+/// that is neither 2 MiB-aligned nor a page of the image. No guest takes this page for RAM or gives it to a device: it
+/// lies in the window below 4 GiB that PC chipsets reserve for firmware, outside of what the firmware declares as memory
+/// and outside of the PCI window, and the largest flash leaves the APICs (0xFEC0_0000, 0xFEE0_0000) below it. The rule
+/// depends on the image only, never on the number of vCPUs.
+///
+/// # Source
+/// QEMU's order of launch updates, as sev-snp-measure 0.0.13 has it in `guest.py`.
+#[derive(Clone, Debug)]
+pub struct OvmfLaunch {
+    /// The firmware.
+    pub firmware: Ovmf,
+    /// Hashes of what is booted directly.
+    pub kernel: Option<KernelHashes>,
+    /// The guest's options.
+    pub options: GuestOptions,
+}
+
+impl OvmfLaunch {
+    /// Makes the plan.
+    ///
+    /// # Errors
+    /// [`ImageError`].
+    pub fn prepare(self) -> Result<Prepared, ImageError> {
+        let mut pages = self.pages()?;
+        let features = self.features();
+        let boot = match &self.options.delivery {
+            Delivery::Registers => self.registers(features)?,
+            Delivery::Direct { vmsa, gpa } => {
+                let vmsa_gpa = match gpa {
+                    Some(gpa) => *gpa,
+                    None => default_vmsa_gpa(self.firmware.gpa(), &pages)?,
+                };
+                let vmsa = vmsa
+                    .clone()
+                    .unwrap_or_else(|| Box::new(reset::direct(reset::BOOT_EIP, self.options.cpu_signature, features)));
+                pages.push(LaunchPage::Vmsa { gpa: vmsa_gpa, vmsa });
+                BootState::Direct { vmsa_gpa }
+            }
+        };
+        let options = self.options;
+        let plan = LaunchPlan {
+            policy: options.policy.unwrap_or(GuestPolicy::DEFAULT),
+            gosvw: [0; 16],
+            features,
+            memory: memory::regions(&pages, &[]),
+            pages,
+            boot,
+            vcpus: options.vcpus,
+            id_block: options.id_block,
+            host_data: options.host_data,
+            vcek_disabled: false,
+        };
+        Prepared::new(plan, Vec::new())
+    }
+
+    fn features(&self) -> SevFeatures {
+        let given = match &self.options.delivery {
+            Delivery::Direct { vmsa, .. } => vmsa.as_ref().map(|vmsa| vmsa.sev_features),
+            Delivery::Registers => None,
+        };
+        self.options.features.or(given).unwrap_or(SevFeatures(SevFeatures::SNP_ACTIVE))
+    }
+
+    /// The flash and the metadata sections.
+    fn pages(&self) -> Result<Vec<LaunchPage>, ImageError> {
+        let flash = PageBytes::new(self.firmware.flash().clone())?;
+        let mut pages = vec![LaunchPage::Normal { gpa: self.firmware.gpa(), data: flash }];
+        let mut has_hashes = false;
+        for section in self.firmware.sections() {
+            let (gpa, len) = (section.gpa, section.len);
+            pages.push(match section.kind {
+                SectionKind::SEC_MEM | SectionKind::SVSM_CAA => LaunchPage::Zero { gpa, len },
+                SectionKind::SECRETS => LaunchPage::Secrets { gpa },
+                SectionKind::CPUID => LaunchPage::Cpuid { gpa, table: self.options.cpuid.clone() },
+                SectionKind::KERNEL_HASHES => {
+                    has_hashes = true;
+                    self.kernel_hashes(gpa)?
+                }
+                kind => return Err(ImageError::UnknownSection { kind, gpa }),
+            });
+        }
+        if self.kernel.is_some() && !has_hashes {
+            return Err(ImageError::NoKernelHashes);
+        }
+        Ok(pages)
+    }
+
+    /// The page for the hashes: zeros without a kernel.
+    fn kernel_hashes(&self, section: Gpa) -> Result<LaunchPage, ImageError> {
+        let Some(kernel) = &self.kernel else {
+            return Ok(LaunchPage::Zero { gpa: section, len: PAGE_SIZE as u64 });
+        };
+        let table = self.firmware.hash_table_gpa()?.ok_or(ImageError::NoKernelHashes)?;
+        if table.gfn() != section.gfn() {
+            return Err(ImageError::HashTableElsewhere { table, section });
+        }
+        let page = kernel.page(table)?;
+        Ok(LaunchPage::Normal { gpa: section, data: PageBytes::padded(page.as_slice()) })
+    }
+
+    /// What KVM makes of QEMU's reset registers.
+    fn registers(&self, features: SevFeatures) -> Result<BootState, ImageError> {
+        let options = &self.options;
+        let reset = |eip| -> Box<Vmsa> { Box::new(reset::qemu(eip, options.cpu_signature, features)) };
+        let others = match self.firmware.reset_eip()? {
+            Some(eip) => eip,
+            None if options.vcpus > 1 => return Err(ImageError::NoResetBlock { vcpus: options.vcpus }),
+            None => reset::BOOT_EIP,
+        };
+        Ok(BootState::Registers { boot: reset(reset::BOOT_EIP), others: reset(others) })
+    }
+}
+
+/// The page below the flash, see [`OvmfLaunch`].
+fn default_vmsa_gpa(flash: Gpa, pages: &[LaunchPage]) -> Result<Gpa, ImageError> {
+    memory::free_page_below(flash, pages).ok_or(ImageError::NoFreePage { below: flash })
+}
