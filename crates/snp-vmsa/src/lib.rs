@@ -8,8 +8,8 @@
 //!
 //! No I/O; any page of 4096 bytes is acceptable input to everything here.
 
-//CHK
+pub mod check;
 pub mod cpu;
-//DIFF
-//FLD
+pub mod diff;
+pub mod fields;
 pub mod reset;
