@@ -87,7 +87,7 @@ pub enum OvmfError {
     /// Firmware that was not built for SEV-SNP.
     #[error(
         "the firmware has no SEV metadata, so it cannot start under SEV-SNP; of Debian's packages, /usr/share/ovmf/OVMF.fd \
-         (package ovmf) and /usr/share/ovmf/OVMF.amdsev.fd (package ovmf-amdsev, which also takes kernel hashes) have it"
+         and /usr/share/OVMF/OVMF_CODE*.fd (package ovmf) and /usr/share/ovmf/OVMF.amdsev.fd (package ovmf-amdsev, which also takes kernel hashes) have it"
     )]
     NoSevMetadata,
     /// The metadata would start before the file.
