@@ -88,13 +88,19 @@ pub(crate) fn set_up(a: &mut CodeAssembler, ghcb: Gpa, failed: CodeLabel) -> Res
     a.jne(failed)
 }
 
-/// Fills in what every exit through the GHCB page of this guest has in common. RBX: address of the GHCB.
-pub(crate) fn fill_for_port_output(a: &mut CodeAssembler, port: u16) -> Result<(), IcedError> {
+/// Writes the byte in AL to `port` through the GHCB page. RBX: address of the GHCB. Changes RAX, RCX, RDX. Jumps to `failed`
+/// if the hypervisor does not do it.
+///
+/// Every field is written anew for every exit: a hypervisor clears the valid bitmap when it has read it, and answers in the
+/// fields that carried the request (AMD 56421, "GHCB Layout", SW_EXITINFO1 and VALID_BITMAP).
+pub(crate) fn port_output(a: &mut CodeAssembler, port: u16, failed: CodeLabel) -> Result<(), IcedError> {
     /// Of EXITINFO1 for IOIO: operand of 8 bits, address of 64 bits; bit 0 clear for OUT.
     const SZ8: u64 = 1 << 4;
     const A64: u64 = 1 << 9;
     let fields = [RAX, SW_EXIT_CODE, SW_EXIT_INFO_1, SW_EXIT_INFO_2].map(valid);
     let bitmap = fields.iter().fold((0, 0), |all, one| (all.0 | one.0, all.1 | one.1));
+    a.movzx(eax, al)?;
+    a.mov(qword_ptr(rbx + RAX), rax)?;
     for (offset, value) in [
         (SW_EXIT_CODE, SVM_EXIT_IOIO),
         (SW_EXIT_INFO_1, u64::from(port) << 16 | SZ8 | A64),
@@ -107,18 +113,15 @@ pub(crate) fn fill_for_port_output(a: &mut CodeAssembler, port: u16) -> Result<(
     }
     a.mov(word_ptr(rbx + PROTOCOL_VERSION), 2)?;
     // Usage 0: the page has the standard layout.
-    a.mov(dword_ptr(rbx + USAGE), 0)
-}
-
-/// Writes the byte in AL to the port of [`fill_for_port_output`]. RBX: address of the GHCB. Changes RAX, RCX, RDX.
-pub(crate) fn port_output(a: &mut CodeAssembler) -> Result<(), IcedError> {
-    a.movzx(eax, al)?;
-    a.mov(qword_ptr(rbx + RAX), rax)?;
+    a.mov(dword_ptr(rbx + USAGE), 0)?;
     // The MSR holds the page's address, bits 11:0 zero: the request is in the page.
     a.mov(rax, rbx)?;
     a.mov(rdx, rax)?;
     a.shr(rdx, 32)?;
     a.mov(ecx, MSR_GHCB)?;
     a.wrmsr()?;
-    a.vmgexit()
+    a.vmgexit()?;
+    // The lower half of the answer is 0 if the hypervisor did it; else it refuses or wants an exception raised.
+    a.cmp(dword_ptr(rbx + SW_EXIT_INFO_1), 0)?;
+    a.jne(failed)
 }

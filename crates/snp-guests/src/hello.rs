@@ -19,6 +19,9 @@ const DONE: Termination = Termination { set: 0, code: 0 };
 /// The end that it asks for when the hypervisor refused the GHCB: our own set, code 1.
 const NO_GHCB: Termination = Termination { set: 1, code: 1 };
 
+/// The end that it asks for when the hypervisor refused to write to the port: our own set, code 2.
+const NO_OUTPUT: Termination = Termination { set: 1, code: 2 };
+
 const MEMORY: Gpa = Gpa(0x10_0000);
 const PAGE_TABLES: Gpa = Gpa(0x10_0000);
 const GDT: Gpa = Gpa(0x10_4000);
@@ -60,23 +63,23 @@ pub(crate) fn guest() -> Guest {
 /// The program. It needs no stack.
 fn code() -> Result<Vec<u8>, IcedError> {
     let mut a = CodeAssembler::new(64)?;
-    let (mut next, done, failed) = (a.create_label(), a.create_label(), a.create_label());
+    let (mut next, done) = (a.create_label(), a.create_label());
+    let (no_ghcb, no_output) = (a.create_label(), a.create_label());
 
-    ghcb::set_up(&mut a, GHCB, failed)?;
+    ghcb::set_up(&mut a, GHCB, no_ghcb)?;
     a.mov(rbx, GHCB.0)?;
-    ghcb::fill_for_port_output(&mut a, COM1)?;
-
     a.mov(rsi, DATA.0)?;
     a.set_label(&mut next)?;
     a.movzx(eax, byte_ptr(rsi))?;
     a.test(eax, eax)?;
     a.je(done)?;
-    ghcb::port_output(&mut a)?;
+    ghcb::port_output(&mut a, COM1, no_output)?;
     a.inc(rsi)?;
     a.jmp(next)?;
 
     ghcb::terminate(&mut a, done, DONE)?;
-    ghcb::terminate(&mut a, failed, NO_GHCB)?;
+    ghcb::terminate(&mut a, no_ghcb, NO_GHCB)?;
+    ghcb::terminate(&mut a, no_output, NO_OUTPUT)?;
 
     let block = a.assemble_options(CODE.0, BlockEncoderOptions::NONE)?;
     Ok(block.inner.code_buffer)

@@ -44,18 +44,60 @@ fn the_code_speaks_to_the_hypervisor() {
     let program: Vec<_> =
         decoder.into_iter().take_while(|instruction| instruction.mnemonic() != Mnemonic::Add).collect();
     let count = |mnemonic| program.iter().filter(|instruction| instruction.mnemonic() == mnemonic).count();
-    // Page-state change, registration, output, and two ends: each writes the GHCB MSR and leaves.
-    assert_eq!((count(Mnemonic::Vmgexit), count(Mnemonic::Wrmsr), count(Mnemonic::Rdmsr)), (5, 5, 4));
+    // Page-state change, registration, output, and three ends: each writes the GHCB MSR and leaves.
+    assert_eq!((count(Mnemonic::Vmgexit), count(Mnemonic::Wrmsr), count(Mnemonic::Rdmsr)), (6, 6, 5));
     let immediates: Vec<u64> =
         program.iter().filter(|i| i.mnemonic() == Mnemonic::Mov).map(|i| i.immediate64()).collect();
-    for expected in
-        [0x0020_0000_0010_a014, 0x0010_a012, 0x0010_a013, 0x7b, 0x03f8_0210, 1 << 63, 7 << 50, 0x100, 0x1_1100]
-    {
+    for expected in [
+        0x0020_0000_0010_a014,
+        0x0010_a012,
+        0x0010_a013,
+        0x7b,
+        0x03f8_0210,
+        1 << 63,
+        7 << 50,
+        0x100,
+        0x1_1100,
+        0x2_1100,
+    ] {
         assert!(immediates.contains(&expected), "{expected:#x}");
     }
     assert!(program.iter().all(|instruction| !instruction.is_invalid()));
     // VMGEXIT is REP VMMCALL: without the prefix it would be an ordinary hypercall.
     assert!(code.data.windows(4).any(|bytes| bytes == [0xf3, 0x0f, 0x01, 0xd9]));
+}
+
+/// A hypervisor clears the valid bitmap and answers in the request's fields, so each byte needs all of them anew: a loop that
+/// wrote them once would print one byte.
+#[test]
+fn every_byte_fills_the_whole_request() {
+    let guest = hello();
+    let code = guest.pages.iter().find(|page| page.gpa.0 == guest.vmsa.rip).unwrap();
+    let program: Vec<_> = Decoder::with_ip(64, &code.data, guest.vmsa.rip, DecoderOptions::NONE)
+        .into_iter()
+        .take_while(|instruction| instruction.mnemonic() != Mnemonic::Add)
+        .collect();
+    let is_loop = |i: &&iced_x86::Instruction| i.mnemonic() == Mnemonic::Jmp && i.near_branch_target() < i.ip();
+    let jump = program.iter().find(is_loop).expect("a loop over the text");
+    let body = program.iter().filter(|i| (jump.near_branch_target()..jump.ip()).contains(&i.ip()));
+    let stored: Vec<u64> = body
+        .clone()
+        .filter(|i| i.mnemonic() == Mnemonic::Mov && i.memory_base() == iced_x86::Register::RBX)
+        .map(|i| i.memory_displacement64())
+        .collect();
+    assert_eq!(stored, [0x1f8, 0x390, 0x398, 0x3a0, 0x3f0, 0x3f8, 0xffa, 0xffc]);
+    assert_eq!(body.filter(|i| i.mnemonic() == Mnemonic::Vmgexit).count(), 1);
+}
+
+#[test]
+fn the_vmsa_is_one_that_a_processor_runs() {
+    use snp_vmsa::check::{LaunchRules, launch_findings, vmrun_findings};
+    for guest in NAMES.iter().filter_map(|name| find(name)) {
+        assert_eq!(vmrun_findings(&guest.vmsa), []);
+        for rules in [LaunchRules::DirectVmsa, LaunchRules::VcpuState] {
+            assert_eq!(launch_findings(&guest.vmsa, Some(guest.vmsa_gpa), guest.features, rules), []);
+        }
+    }
 }
 
 /// Walks the guest's own page tables: everything it touches is mapped, encrypted but for the GHCB.
