@@ -130,9 +130,6 @@ pub enum ImageError {
         /// Where the search started.
         below: Gpa,
     },
-    /// 2 MiB pages are not whole pages of this file.
-    #[error("a VMSA is given, but the vCPUs start from registers: choose a direct profile")]
-    VmsaWithRegisters,
 }
 
 /// What is worth a line on the terminal.
@@ -153,10 +150,10 @@ pub enum ImageWarning {
     },
     /// QEMU changes the order.
     #[error(
-        "the IGVM file inserts parameters between pages: QEMU launches the pages that directly precede an insertion after \
-         it, and gets another digest than loaders that keep the file's order, as here"
+        "the IGVM file inserts parameters after pages: QEMU launches the last pages before an insertion after it, and gets \
+         another digest than loaders that keep the file's order, as is done here"
     )]
-    InsertBetweenPages,
+    InsertAfterPages,
     /// Shared pages are not part of the launch.
     #[error("{count} pages of the IGVM file are shared with the host: they are not part of the launch and not loaded")]
     SharedPages {

@@ -20,10 +20,12 @@ const BELOW_FLASH: Gpa = Gpa((1 << 32) - (16 << 20));
 ///
 /// # How the file is read
 /// Loaders of IGVM files disagree; this is the one whose digest is computed here:
-/// - Directives are carried out in file order, as the format demands. (QEMU launches the pages that directly precede a
-///   parameter insertion after it; a warning says so where it matters.)
-/// - Pages without data are normal pages of zeros, as the format demands and as igvmmeasure does by default. (QEMU tells
-///   them from others but launches them as normal pages; Cloud Hypervisor on KVM launches ZERO pages.)
+/// - Directives are carried out in file order, as the format demands. (QEMU collects adjacent pages and launches them when
+///   the next ones are not adjacent, parameter insertions at once, hence before the last pages that precede them; a
+///   warning says so where it matters.)
+/// - Pages without data are normal pages of zeros, as the format demands and as igvmmeasure does by default. (QEMU
+///   tells them from others, but its SEV code launched both as normal pages when IGVM support was merged; Cloud Hypervisor
+///   on KVM launches ZERO pages.)
 /// - Parameter areas become unmeasured pages where they are inserted, filled with what the guest asks for. Shared pages
 ///   are left out.
 /// - With direct delivery, the VP context of processor 0 is a VMSA page at its own place in the order and at its own GPA;
@@ -256,15 +258,16 @@ impl<'a> Loader<'a> {
     fn count_warnings(&mut self) {
         let file = &self.launch.file;
         let directives = file.directives();
-        let inserts_after_page = directives
-            .iter()
-            .zip(directives.iter().skip(1))
-            .any(|pair| matches!(pair, (Directive::Page { .. }, Directive::ParameterInsert { .. })));
+        let first_page = directives.iter().position(|directive| matches!(directive, Directive::Page { .. }));
+        let last_insert =
+            directives.iter().rposition(|directive| matches!(directive, Directive::ParameterInsert { .. }));
+        // `None` is less than any position.
+        let inserts_after_pages = first_page.is_some() && last_insert > first_page;
         let found = [
             (self.dataless > 0).then_some(ImageWarning::DatalessPages { count: self.dataless }),
             (self.shared > 0).then_some(ImageWarning::SharedPages { count: self.shared }),
             (self.large > 0).then_some(ImageWarning::LargePages { count: self.large }),
-            inserts_after_page.then_some(ImageWarning::InsertBetweenPages),
+            inserts_after_pages.then_some(ImageWarning::InsertAfterPages),
             file.is_relocatable().then_some(ImageWarning::NotRelocated),
         ];
         self.warnings.extend(found.into_iter().flatten());
