@@ -1,6 +1,6 @@
 //! What the platform is: data, not code.
 
-use snp_abi::{CpuidFunction, TcbVersion};
+use snp_abi::{CpuidFunction, GuestPolicy, TcbVersion};
 
 /// A product line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -23,7 +23,7 @@ pub struct AsidRanges {
 }
 
 /// The platform's configuration.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PlatformConfig {
     /// The product line.
     pub product: Product,
@@ -57,4 +57,150 @@ pub struct PlatformConfig {
     pub cpuid: Vec<CpuidFunction>,
     /// All secrets (VMPCKs, chip ID, keys) are derived from this.
     pub seed: [u8; 32],
+}
+
+/// The seed of the platforms below. It is published, so that nobody takes their secrets for secrets.
+const SEED: [u8; 32] = *b"snpkit: TEST platform, not AMD's";
+
+/// The policy bits that every SEV-SNP firmware knows.
+const BASE_POLICY: u64 = GuestPolicy::ABI_MINOR
+    | GuestPolicy::ABI_MAJOR
+    | GuestPolicy::SMT
+    | GuestPolicy::RESERVED_MBO
+    | GuestPolicy::MIGRATE_MA
+    | GuestPolicy::DEBUG
+    | GuestPolicy::SINGLE_SOCKET;
+
+impl PlatformConfig {
+    /// An EPYC 7003 with firmware 1.55.
+    ///
+    /// Versions, TCB and CPUID values are plausible for the product line, not read off one machine.
+    pub fn milan() -> Self {
+        Self {
+            product: Product::Milan,
+            api: (1, 55),
+            build: 37,
+            // Microcode 0xd3, SNP 0x14, TEE 0, bootloader 4.
+            tcb: TcbVersion(0xd314_0000_0000_0004),
+            asids: AsidRanges { es_max: 99, max: 509 },
+            c_bit: 51,
+            physical_address_bits: 48,
+            smt_enabled: true,
+            sockets: 1,
+            cxl_populated: false,
+            mem_aes_256_xts: false,
+            rapl_disabled: false,
+            ciphertext_hiding_dram: false,
+            policy_bits: BASE_POLICY | GuestPolicy::RAPL_DIS | GuestPolicy::CXL_ALLOW,
+            cpuid: cpuid(Product::Milan),
+            seed: SEED,
+        }
+    }
+
+    /// An EPYC 9004 with firmware 1.58.
+    ///
+    /// Versions, TCB and CPUID values are plausible for the product line, not read off one machine.
+    pub fn genoa() -> Self {
+        Self {
+            product: Product::Genoa,
+            api: (1, 58),
+            build: 6,
+            tcb: TcbVersion(0x5417_0000_0000_000a),
+            asids: AsidRanges { es_max: 99, max: 1006 },
+            physical_address_bits: 52,
+            mem_aes_256_xts: true,
+            policy_bits: BASE_POLICY
+                | GuestPolicy::CXL_ALLOW
+                | GuestPolicy::MEM_AES_256_XTS
+                | GuestPolicy::RAPL_DIS
+                | GuestPolicy::CIPHERTEXT_HIDING_DRAM
+                | GuestPolicy::PAGE_SWAP_DISABLE,
+            cpuid: cpuid(Product::Genoa),
+            ..Self::milan()
+        }
+    }
+
+    /// An EPYC 9005 with firmware 1.58, whose TCB also counts the FMC.
+    ///
+    /// Versions, TCB and CPUID values are plausible for the product line, not read off one machine.
+    pub fn turin() -> Self {
+        Self {
+            product: Product::Turin,
+            build: 8,
+            // Microcode 0x49, SNP 4, TEE 1, bootloader 1, FMC 1.
+            tcb: TcbVersion(0x4900_0000_0401_0101),
+            ciphertext_hiding_dram: true,
+            cpuid: cpuid(Product::Turin),
+            ..Self::genoa()
+        }
+    }
+
+    /// The signature of the platform's processors: CPUID Fn0000_0001_EAX.
+    pub fn signature(&self) -> u32 {
+        self.product.signature()
+    }
+
+    /// Whether the firmware has SNP_FEATURE_INFO, new in 1.56.
+    pub(crate) fn feature_info(&self) -> bool {
+        self.api >= (1, 56)
+    }
+}
+
+impl Default for PlatformConfig {
+    fn default() -> Self {
+        Self::genoa()
+    }
+}
+
+impl Product {
+    /// CPUID Fn0000_0001_EAX of the product line's first stepping in use.
+    pub const fn signature(self) -> u32 {
+        match self {
+            Self::Milan => 0x00a0_0f11,
+            Self::Genoa => 0x00a1_0f11,
+            Self::Turin => 0x00b0_0f21,
+        }
+    }
+}
+
+/// The functions that QEMU and OVMF put into a CPUID page, with what the product line supports.
+fn cpuid(product: Product) -> Vec<CpuidFunction> {
+    let function = |eax_in, ecx_in, [eax, ebx, ecx, edx]: [u32; 4]| CpuidFunction {
+        eax_in,
+        ecx_in,
+        eax,
+        ebx,
+        ecx,
+        edx,
+        ..CpuidFunction::default()
+    };
+    let zen4 = product != Product::Milan;
+    let vendor = [0x6874_7541, 0x444d_4163, 0x6974_6e65];
+    let [vendor_ebx, vendor_ecx, vendor_edx] = vendor;
+    let fn7 = if zen4 { [1, 0xf1bf_97a9, 0x0041_5fde, 0x1000_0010] } else { [0, 0x219c_97a9, 0x0040_069c, 0x10] };
+    let xcr0 = if zen4 { 0x2e7 } else { 0x207 };
+    let xsave_size = if zen4 { 0x988 } else { 0x988 - 0x648 };
+    let mut functions = vec![
+        function(0, 0, [0x10, vendor_ebx, vendor_ecx, vendor_edx]),
+        function(1, 0, [product.signature(), 0x0001_0800, 0x7efa_320b, 0x178b_fbff]),
+        function(6, 0, [4, 0, 1, 0]),
+        function(7, 0, fn7),
+        function(0xb, 0, [1, 1, 0x100, 0]),
+        function(0xb, 1, [7, 1, 0x201, 0]),
+    ];
+    if zen4 {
+        functions.push(function(7, 1, [0x20, 0, 0, 0]));
+    }
+    functions.extend([
+        function(0xd, 0, [xcr0, 0x240, xsave_size, 0]),
+        function(0xd, 1, [0xf, 0x240, 0x1800, 0]),
+        function(0x8000_0000, 0, [0x8000_0028, vendor_ebx, vendor_ecx, vendor_edx]),
+        function(0x8000_0001, 0, [product.signature(), 0x4000_0000, 0x75c2_37ff, 0x2fd3_fbff]),
+        function(0x8000_0007, 0, [0, 0x3b, 0, 0x6799]),
+        function(0x8000_0008, 0, [0x3030, 0x991e_f657, 0x7000, 0x0001_0007]),
+        function(0x8000_000a, 0, [1, 0x8000, 0, 0x119b_9cff]),
+        function(0x8000_001f, 0, [0x0101_fd3f, 0x0000_4173, 0x1fd, 0x64]),
+        function(0x8000_0021, 0, [if zen4 { 0x0062_fcdf } else { 0x45 }, 0, 0, 0]),
+    ]);
+    functions
 }

@@ -1,14 +1,26 @@
 //! The AMD Secure Processor's SEV-SNP firmware and the RMP, in software.
 //!
+//! [`Firmware`] takes the commands that a hypervisor issues, in any order and with any arguments, and answers with the
+//! status codes of AMD 56860. A refused command changes nothing. It holds guest contexts and the [`Rmp`]; page contents come
+//! and go as [`SealedPage`]s. It does no I/O and no randomness: every secret is derived from [`PlatformConfig::seed`].
+//!
 //! # Source
-//! AMD 56860 (SEV-SNP Firmware ABI); AMD 24593 (APM volume 2) for the RMP and RMPUPDATE.
+//! AMD 56860 (SEV-SNP Firmware ABI); AMD 24593 (APM volume 2) for the RMP and RMPUPDATE. AMD 56860 does not print an order
+//! for all checks of a command; where a command can be wrong in two ways, the order here is this model's.
 
 mod config;
+mod context;
+mod cpuid;
 mod firmware;
+mod id_block;
+mod launch;
 mod page;
+mod policy;
 mod rmp;
 
 pub use config::{AsidRanges, PlatformConfig, Product};
-pub use firmware::{Firmware, LaunchFinish, LaunchStart, LaunchUpdate, RefusedPage};
+pub use context::GuestIdentity;
+pub use firmware::Firmware;
+pub use launch::{LaunchFinish, LaunchStart, LaunchUpdate, RefusedPage};
 pub use page::{SealedPage, WrongLength};
 pub use rmp::{Rmp, RmpUpdate, RmpUpdateError};
