@@ -1,2 +1,38 @@
-//! snp.
-fn main() {}
+//! The `snp` command: launch, measure and check SEV-SNP guests.
+
+mod example;
+mod input;
+mod vmsa;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Launch AMD SEV-SNP guests on any machine, and make what a launch needs.
+#[derive(Parser, Debug)]
+#[command(name = "snp", version, propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    #[command(subcommand)]
+    Vmsa(vmsa::VmsaCommand),
+    Example(example::ExampleArgs),
+}
+
+/// Unusable input or options, as clap's own errors.
+const UNUSABLE: u8 = 2;
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Vmsa(command) => vmsa::run(&command),
+        Command::Example(args) => example::run(&args),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::from(UNUSABLE)
+    })
+}
