@@ -37,8 +37,9 @@ const fn model(name: &'static str, signature: u32) -> CpuModel {
 /// QEMU's EPYC models.
 ///
 /// # Source
-/// sev-snp-measure 0.0.13, `vcpu_types.py`. The versions that it does not list (EPYC-v5, EPYC-Rome-v4 and -v5,
-/// EPYC-Milan-v3, EPYC-Genoa-v2, EPYC-Turin-v1) carry the signature of their model: a version changes features only.
+/// sev-snp-measure 0.0.13, `vcpu_types.py`. Not verified against QEMU: the versions that it does not list (EPYC-v5,
+/// EPYC-Rome-v4 and -v5, EPYC-Milan-v3, EPYC-Genoa-v2, EPYC-Turin-v1). They are given the signature of their model, since
+/// all the versions that it lists share theirs.
 pub const MODELS: &[CpuModel] = &[
     model("EPYC", NAPLES),
     model("EPYC-IBPB", NAPLES),

@@ -89,10 +89,10 @@ pub const PROFILES: &[ResetProfile] = &[
     QEMU,
     ResetProfile {
         name: "qemu-pre-6.10",
-        era: "before Linux 6.10, which first put the x87 and SSE state into the VMSA",
+        era: "before Linux 6.10, whose KVM_SEV_INIT2 put the x87 and SSE state into the VMSA",
         mxcsr: 0,
         fcw: 0,
-        source: "sev-snp-measure before 0.0.10; Linux 6.10, KVM: SEV-ES: sync FPU state to VMSA",
+        source: "sev-snp-measure pull requests 48 and 49 (MXCSR and FCW were 0 before KVM_SEV_INIT2)",
         ..QEMU
     },
     EC2,
@@ -136,7 +136,8 @@ impl ResetProfile {
     /// with SNPActive.
     ///
     /// # Source
-    /// AMD 24593 (APM volume 2), "Processor Initialization State", and the row's own `source`.
+    /// The row's own `source`. What the rows share is compared byte for byte with the pages that sev-snp-measure builds; that
+    /// it is the state of AMD 24593 (APM volume 2), "Processor Initialization State", was not checked against the document.
     pub fn vmsa(&self, eip: u32, cpu_signature: u32, features: SevFeatures) -> Vmsa {
         let cs_attrib = if eip == BOOT_EIP { self.boot_cs_attrib } else { self.cs_attrib };
         let data = real_mode_segment(0x93);

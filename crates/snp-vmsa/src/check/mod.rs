@@ -16,6 +16,13 @@
 //! # Source
 //! AMD 24593 (APM volume 2), revision 3.42 and later, "Canonicalization and Consistency Checks" in "VMRUN Instruction",
 //! and the sections that each rule names.
+//!
+//! What was read there: "Segment State in the VMCB", "Canonicalization and Consistency Checks", and the chapters on SEV-ES and
+//! SEV-SNP. "Event Injection" and "Nested Paging and VMRUN/#VMEXIT" are known from quotations of them on the KVM list. Not
+//! verified against the document: which bits the register figures reserve (CR0, CR3, CR4, RFLAGS, DBGCTL, XCR0, XSS, MXCSR,
+//! S_CET and U_CET; EFER's were compared with other public definitions, but not that bits 7:1 read as zero rather than must
+//! be zero). The rules on CR3, CR4, S_CET and U_CET refuse by them, so a processor newer than these masks may take what
+//! they refuse.
 
 mod control;
 mod extended;
