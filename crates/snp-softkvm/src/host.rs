@@ -1,0 +1,130 @@
+//! What all VMs of one host share: firmware, frames, ASIDs.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Mutex;
+
+use snp_abi::kvm::{KVM_X86_SEV_VM, KVM_X86_SNP_VM};
+use snp_abi::{Asid, Errno, GuestPolicy, Pfn, SevFeatures};
+use snp_asp::{Firmware, PlatformConfig, RmpUpdate};
+
+use crate::frames::FrameAllocator;
+use crate::{UapiProfile, lock};
+
+/// The host.
+#[derive(Debug)]
+pub(crate) struct Host {
+    pub(crate) profile: &'static UapiProfile,
+    pub(crate) config: PlatformConfig,
+    pub(crate) firmware: Mutex<Firmware>,
+    pub(crate) frames: Mutex<FrameAllocator>,
+    asids: Mutex<Asids>,
+    unmodelled: Mutex<BTreeMap<String, u64>>,
+}
+
+#[derive(Debug, Default)]
+struct Asids {
+    used: BTreeSet<u32>,
+    /// Given up by a guest; a flush makes them usable again.
+    reclaimable: BTreeSet<u32>,
+}
+
+impl Host {
+    pub(crate) fn new(config: PlatformConfig, profile: &'static UapiProfile) -> Self {
+        Self {
+            profile,
+            frames: Mutex::new(FrameAllocator::new(config.physical_address_bits)),
+            firmware: Mutex::new(Firmware::new(config.clone())),
+            config,
+            asids: Mutex::default(),
+            unmodelled: Mutex::default(),
+        }
+    }
+
+    /// The VMSA features that user space may ask for: KVM_X86_SEV_VMSA_FEATURES.
+    pub(crate) fn supported_vmsa_features(&self) -> u64 {
+        SevFeatures::DEBUG_SWAP | SevFeatures::SECURE_TSC
+    }
+
+    /// The policy bits that user space may set: KVM_X86_SNP_POLICY_BITS. What the firmware knows, without those that KVM
+    /// has no use for: a migration agent cannot be associated through KVM.
+    pub(crate) fn supported_policy_bits(&self) -> u64 {
+        self.config.policy_bits & GuestPolicy::DEFINED & !GuestPolicy::MIGRATE_MA
+    }
+
+    /// An ASID for a VM of that type.
+    ///
+    /// # Errors
+    /// EBUSY: none is left.
+    pub(crate) fn allocate_asid(&self, vm_type: u64) -> Result<Asid, Errno> {
+        let ranges = self.config.asids;
+        let range = if vm_type == KVM_X86_SEV_VM { ranges.es_max + 1..=ranges.max } else { 1..=ranges.es_max };
+        let mut asids = lock(&self.asids);
+        if let Some(asid) = asids.take(range.clone()) {
+            return Ok(asid);
+        }
+        if asids.reclaimable.range(range.clone()).next().is_none() {
+            return Err(Errno::EBUSY);
+        }
+        lock(&self.firmware).df_flush();
+        asids.reclaimable.clear();
+        asids.take(range).ok_or(Errno::EBUSY)
+    }
+
+    /// Takes an ASID back; it is used again after the next flush.
+    pub(crate) fn release_asid(&self, asid: Asid) {
+        let mut asids = lock(&self.asids);
+        asids.used.remove(&asid.0);
+        asids.reclaimable.insert(asid.0);
+    }
+
+    /// A frame that the firmware may write.
+    pub(crate) fn allocate_firmware_frame(&self) -> Result<Pfn, Errno> {
+        let pfn = lock(&self.frames).allocate(1)?;
+        lock(&self.firmware).rmp_update(pfn, RmpUpdate::FIRMWARE).expect("a fresh frame is the hypervisor's");
+        Ok(pfn)
+    }
+
+    /// Takes back a frame of the firmware.
+    pub(crate) fn release_firmware_frame(&self, pfn: Pfn) {
+        let mut firmware = lock(&self.firmware);
+        firmware.page_reclaim(pfn).expect("a firmware page can be reclaimed");
+        firmware.rmp_update(pfn, RmpUpdate::SHARED).expect("a reclaimed page is mutable");
+        drop(firmware);
+        lock(&self.frames).release(pfn, 1);
+    }
+
+    /// Takes back frames that may be a guest's.
+    pub(crate) fn release_frames(&self, start: Pfn, count: u64, touched: impl Iterator<Item = u64>) {
+        let mut firmware = lock(&self.firmware);
+        for index in touched {
+            let pfn = Pfn(start.0 + index);
+            firmware.rmp_update(pfn, RmpUpdate::SHARED).expect("a guest page outside of a command is mutable");
+        }
+        drop(firmware);
+        lock(&self.frames).release(start, count);
+    }
+
+    /// Notes that something was asked for that is not modelled, and gives the errno that says so: KVM itself never answers
+    /// ENOSYS to an ioctl that it knows.
+    pub(crate) fn unmodelled(&self, what: impl Into<String>) -> Errno {
+        *lock(&self.unmodelled).entry(what.into()).or_default() += 1;
+        Errno::ENOSYS
+    }
+
+    pub(crate) fn unmodelled_so_far(&self) -> Vec<(String, u64)> {
+        lock(&self.unmodelled).iter().map(|(what, times)| (what.clone(), *times)).collect()
+    }
+}
+
+impl Asids {
+    fn take(&mut self, mut range: std::ops::RangeInclusive<u32>) -> Option<Asid> {
+        let asid = range.find(|asid| !self.used.contains(asid) && !self.reclaimable.contains(asid))?;
+        self.used.insert(asid);
+        Some(Asid(asid))
+    }
+}
+
+/// Whether a VM type has a guest context and a VMSA per vCPU.
+pub(crate) fn is_snp(vm_type: u64) -> bool {
+    vm_type == KVM_X86_SNP_VM
+}

@@ -1,0 +1,73 @@
+//! /dev/kvm.
+
+use std::sync::Arc;
+
+use snp_abi::Errno;
+use snp_abi::kvm::*;
+use snp_asp::PlatformConfig;
+
+use crate::host::Host;
+use crate::{UapiProfile, Vm, vm};
+
+/// /dev/kvm on a host with SEV-SNP.
+#[derive(Clone, Debug)]
+pub struct SoftKvm {
+    host: Arc<Host>,
+}
+
+impl SoftKvm {
+    /// A host with that platform, whose KVM has that uAPI.
+    pub fn new(config: PlatformConfig, profile: &'static UapiProfile) -> Self {
+        Self { host: Arc::new(Host::new(config, profile)) }
+    }
+
+    /// The profile.
+    pub fn profile(&self) -> &'static UapiProfile {
+        self.host.profile
+    }
+
+    /// KVM_CREATE_VM.
+    ///
+    /// # Errors
+    /// EINVAL: a VM type that the host does not have (Intel TDX, and all unknown numbers).
+    pub fn create_vm(&self, vm_type: u64) -> Result<Vm, Errno> {
+        if vm_type > KVM_X86_SNP_VM {
+            return Err(Errno::EINVAL);
+        }
+        Ok(Vm::new(self.host.clone(), vm_type))
+    }
+
+    /// KVM_CHECK_EXTENSION on /dev/kvm. Capabilities that are not modelled answer 0, as absent ones do.
+    pub fn check_extension(&self, capability: u32) -> i32 {
+        vm::check_extension(&self.host, None, capability)
+    }
+
+    /// KVM_GET_DEVICE_ATTR on /dev/kvm: the attribute's value. Writing it to user memory is the caller's part.
+    ///
+    /// # Errors
+    /// ENXIO: no such attribute.
+    pub fn get_device_attr(&self, group: u32, attribute: u64) -> Result<u64, Errno> {
+        match (group, attribute) {
+            // XCR0 bits x87, SSE, AVX and PKRU.
+            (0, KVM_X86_XCOMP_GUEST_SUPP) => Ok(0x207),
+            (KVM_X86_GRP_SEV, KVM_X86_SEV_VMSA_FEATURES) => Ok(self.host.supported_vmsa_features()),
+            (KVM_X86_GRP_SEV, KVM_X86_SNP_POLICY_BITS) => Ok(self.host.supported_policy_bits()),
+            (KVM_X86_GRP_SEV, KVM_X86_SEV_SNP_REQ_CERTS) => Ok(1),
+            _ => Err(Errno::ENXIO),
+        }
+    }
+
+    /// KVM_HAS_DEVICE_ATTR on /dev/kvm.
+    ///
+    /// # Errors
+    /// ENXIO: no such attribute.
+    pub fn has_device_attr(&self, group: u32, attribute: u64) -> Result<(), Errno> {
+        self.get_device_attr(group, attribute).map(drop)
+    }
+
+    /// What was asked for so far that is not modelled, and how often. Each such request was answered with ENOSYS, which KVM
+    /// itself never gives to an ioctl that it knows.
+    pub fn unmodelled(&self) -> Vec<(String, u64)> {
+        self.host.unmodelled_so_far()
+    }
+}

@@ -1,0 +1,151 @@
+//! A user space inside this process, for our own launches and for tests.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use snp_abi::{Errno, PAGE_SIZE};
+use snp_asp::SealedPage;
+
+use crate::{Fault, GuestMemfd, UserSpace, lock};
+
+/// The descriptor of /dev/sev in every [`Process`].
+const SEV_FD: u32 = 3;
+
+/// A user space made of buffers. Immutable ones are shared with the kernel, never copied.
+#[derive(Debug, Default)]
+pub struct Process {
+    mappings: Mutex<BTreeMap<u64, Mapping>>,
+    memfds: Mutex<BTreeMap<u32, Arc<GuestMemfd>>>,
+}
+
+#[derive(Debug)]
+enum Mapping {
+    /// Readable; shared page by page.
+    Immutable(Bytes),
+    /// Readable and writable.
+    Buffer(Vec<u8>),
+}
+
+impl Mapping {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Immutable(bytes) => bytes,
+            Self::Buffer(bytes) => bytes,
+        }
+    }
+}
+
+impl Process {
+    /// An empty user space with /dev/sev open.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The descriptor of /dev/sev.
+    pub fn sev_fd(&self) -> u32 {
+        SEV_FD
+    }
+
+    /// Maps immutable bytes, page-aligned, and returns their address.
+    pub fn map(&self, bytes: Bytes) -> u64 {
+        self.insert(Mapping::Immutable(bytes))
+    }
+
+    /// Maps a writable copy of `data`, page-aligned, and returns its address.
+    pub fn buffer(&self, data: &[u8]) -> u64 {
+        self.insert(Mapping::Buffer(data.to_vec()))
+    }
+
+    /// Removes a mapping by its address, and returns what a buffer held last.
+    pub fn unmap(&self, address: u64) -> Option<Vec<u8>> {
+        match lock(&self.mappings).remove(&address)? {
+            Mapping::Buffer(bytes) => Some(bytes),
+            Mapping::Immutable(_) => None,
+        }
+    }
+
+    /// Gives a guest_memfd a descriptor.
+    pub fn install(&self, memfd: Arc<GuestMemfd>) -> u32 {
+        let mut memfds = lock(&self.memfds);
+        let fd = memfds.last_key_value().map_or(SEV_FD + 1, |(last, _)| last + 1);
+        memfds.insert(fd, memfd);
+        fd
+    }
+
+    /// Closes the descriptor of a guest_memfd.
+    pub fn close(&self, fd: u32) {
+        lock(&self.memfds).remove(&fd);
+    }
+
+    /// Mappings are a guard page apart, so that running off the end of one is a fault.
+    fn insert(&self, mapping: Mapping) -> u64 {
+        const FIRST: u64 = 0x10_0000;
+        let mut mappings = lock(&self.mappings);
+        let after = |(start, mapping): (&u64, &Mapping)| {
+            let len = mapping.bytes().len().next_multiple_of(PAGE_SIZE) + PAGE_SIZE;
+            start + len as u64
+        };
+        let address = mappings.last_key_value().map_or(FIRST, after);
+        mappings.insert(address, mapping);
+        address
+    }
+}
+
+/// The mapping that holds `len` bytes at `address`, and where in it they begin.
+fn find(mappings: &mut BTreeMap<u64, Mapping>, address: u64, len: usize) -> Result<(&mut Mapping, usize), Fault> {
+    let below = mappings.range_mut((Bound::Unbounded, Bound::Included(address))).next_back();
+    let (start, mapping) = below.ok_or(Fault)?;
+    let offset = usize::try_from(address - start).map_err(|_| Fault)?;
+    let end = offset.checked_add(len).ok_or(Fault)?;
+    if end > mapping.bytes().len() {
+        return Err(Fault);
+    }
+    Ok((mapping, offset))
+}
+
+impl UserSpace for Process {
+    fn read(&self, address: u64, buffer: &mut [u8]) -> Result<(), Fault> {
+        let mut mappings = lock(&self.mappings);
+        let (mapping, offset) = find(&mut mappings, address, buffer.len())?;
+        buffer.copy_from_slice(&mapping.bytes()[offset..offset + buffer.len()]);
+        Ok(())
+    }
+
+    fn write(&self, address: u64, data: &[u8]) -> Result<(), Fault> {
+        let mut mappings = lock(&self.mappings);
+        match find(&mut mappings, address, data.len())? {
+            (Mapping::Buffer(bytes), offset) => {
+                bytes[offset..offset + data.len()].copy_from_slice(data);
+                Ok(())
+            }
+            (Mapping::Immutable(_), _) => Err(Fault),
+        }
+    }
+
+    fn page(&self, address: u64, writable: bool) -> Result<SealedPage, Fault> {
+        let mut mappings = lock(&self.mappings);
+        match find(&mut mappings, address, PAGE_SIZE)? {
+            (Mapping::Immutable(_), _) if writable => Err(Fault),
+            (Mapping::Immutable(bytes), offset) => {
+                SealedPage::share(bytes.slice(offset..offset + PAGE_SIZE)).map_err(|_| Fault)
+            }
+            (Mapping::Buffer(bytes), offset) => {
+                let page: &[u8; PAGE_SIZE] = bytes[offset..offset + PAGE_SIZE].try_into().map_err(|_| Fault)?;
+                Ok(SealedPage::copy_of(page))
+            }
+        }
+    }
+
+    fn is_sev_device(&self, fd: u32) -> bool {
+        fd == SEV_FD
+    }
+
+    fn guest_memfd(&self, fd: u32) -> Result<Arc<GuestMemfd>, Errno> {
+        if fd == SEV_FD {
+            return Err(Errno::EINVAL);
+        }
+        lock(&self.memfds).get(&fd).cloned().ok_or(Errno::EBADF)
+    }
+}

@@ -1,0 +1,221 @@
+//! A vCPU's registers as KVM keeps them, and the rules by which user space may set them.
+
+use snp_abi::Errno;
+use snp_abi::kvm::*;
+use zerocopy::IntoBytes;
+
+/// EFER.LME, EFER.LMA.
+const LME: u64 = 1 << 8;
+const LMA: u64 = 1 << 10;
+/// EFER bits that KVM lets user space set: SCE, LME, LMA, NX, SVME, LMSLE, FFXSR, TCE, AUTOIBRS.
+const EFER_VALID: u64 = 1 | LME | LMA | 1 << 11 | 1 << 12 | 1 << 13 | 1 << 14 | 1 << 15 | 1 << 21;
+/// CR0.PE, CR0.ET, CR0.NW, CR0.CD, CR0.PG.
+const PE: u64 = 1;
+const ET: u64 = 1 << 4;
+const NW: u64 = 1 << 29;
+const CD: u64 = 1 << 30;
+const PG: u64 = 1 << 31;
+/// CR4.PAE, and the bits that no processor has.
+const PAE: u64 = 1 << 5;
+const CR4_RESERVED: u64 = !0x01f7_ffff;
+/// The fixed bits of RFLAGS, DR6 and DR7.
+const RFLAGS_FIXED: u64 = 2;
+const DR6_FIXED: u64 = 0xffff_0ff0;
+pub(crate) const DR7_FIXED: u64 = 0x400;
+/// G_PAT at reset.
+const PAT_RESET: u64 = 0x0007_0406_0007_0406;
+/// XSTATE_BV bits.
+const XSTATE_X87: u64 = 1;
+const XSTATE_SSE: u64 = 2;
+const XSTATE_YMM: u64 = 4;
+const XSTATE_PKRU: u64 = 1 << 9;
+
+const MSR_PAT: u32 = 0x277;
+
+/// The registers of a vCPU.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Registers {
+    pub(crate) general: kvm_regs,
+    /// EFER, CR0 and CR4 as user space gave them, but for what KVM forces.
+    pub(crate) system: kvm_sregs,
+    pub(crate) debug: kvm_debugregs,
+    pub(crate) xcr0: u64,
+    pub(crate) pkru: u32,
+    pub(crate) pat: u64,
+    /// Of the MSRs below, in their order.
+    pub(crate) msrs: [u64; SAVED_MSRS.len()],
+    pub(crate) fpu: FpuState,
+    /// KVM_SET_GUEST_DEBUG is on.
+    pub(crate) guest_debug: bool,
+    pub(crate) cpuid: Vec<kvm_cpuid_entry2>,
+    pub(crate) mp_state: u32,
+}
+
+/// The MSRs that lie in a VMSA.
+pub(crate) const SAVED_MSRS: [u32; 9] = [
+    0xc000_0081, // STAR
+    0xc000_0082, // LSTAR
+    0xc000_0083, // CSTAR
+    0xc000_0084, // SFMASK
+    0xc000_0102, // KERNEL_GS_BASE
+    0x174,       // SYSENTER_CS
+    0x175,       // SYSENTER_ESP
+    0x176,       // SYSENTER_EIP
+    0xda0,       // XSS
+];
+
+/// x87, SSE and AVX state, as an XSAVE area has it.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct FpuState {
+    /// The legacy area, 512 bytes: FCW at 0, MXCSR at 24, ST0 at 32, XMM0 at 160.
+    pub(crate) legacy: [u8; 512],
+    /// The high halves of YMM0 to YMM15; `None` while the component is in its initial state.
+    pub(crate) ymm: Option<[u8; 256]>,
+}
+
+impl Default for FpuState {
+    /// FNINIT and the reset value of MXCSR.
+    fn default() -> Self {
+        let mut legacy = [0; 512];
+        legacy[..2].copy_from_slice(&0x37f_u16.to_le_bytes());
+        legacy[24..28].copy_from_slice(&0x1f80_u32.to_le_bytes());
+        Self { legacy, ymm: None }
+    }
+}
+
+impl Registers {
+    /// What KVM_CREATE_VCPU leaves. Only the vCPU with APIC ID 0 is runnable.
+    pub(crate) fn reset(apic_id: u32) -> Self {
+        let data = kvm_segment { limit: 0xffff, r#type: 3, present: 1, s: 1, ..kvm_segment::default() };
+        let system_segment = |kind| kvm_segment { s: 0, r#type: kind, ..data };
+        let code = kvm_segment { selector: 0xf000, base: 0xffff_0000, r#type: 0xb, ..data };
+        let table = kvm_dtable { limit: 0xffff, ..kvm_dtable::default() };
+        Self {
+            // RDX 0x600: KVM does not know the CPUID yet.
+            general: kvm_regs { rip: 0xfff0, rdx: 0x600, rflags: RFLAGS_FIXED, ..kvm_regs::default() },
+            system: kvm_sregs {
+                cs: code,
+                ds: data,
+                es: data,
+                fs: data,
+                gs: data,
+                ss: data,
+                ldt: system_segment(2),
+                // init_sys_seg makes a busy 16-bit TSS.
+                tr: system_segment(3),
+                gdt: table,
+                idt: table,
+                cr0: ET | NW | CD,
+                apic_base: 0xfee0_0800 | if apic_id == 0 { 0x100 } else { 0 },
+                ..kvm_sregs::default()
+            },
+            debug: kvm_debugregs { dr6: DR6_FIXED, dr7: DR7_FIXED, ..kvm_debugregs::default() },
+            xcr0: 1,
+            pkru: 0,
+            pat: PAT_RESET,
+            msrs: [0; SAVED_MSRS.len()],
+            fpu: FpuState::default(),
+            guest_debug: false,
+            cpuid: Vec::new(),
+            mp_state: if apic_id == 0 { KVM_MP_STATE_RUNNABLE } else { KVM_MP_STATE_UNINITIALIZED },
+        }
+    }
+
+    /// KVM_SET_REGS.
+    pub(crate) fn set_general(&mut self, regs: &kvm_regs) {
+        self.general = *regs;
+        self.general.rflags |= RFLAGS_FIXED;
+    }
+
+    /// KVM_SET_SREGS: the combinations that Linux refuses (`kvm_is_valid_sregs`), then the registers.
+    pub(crate) fn set_system(&mut self, sregs: &kvm_sregs) -> Result<(), Errno> {
+        let long = sregs.efer & LME != 0 && sregs.cr0 & PG != 0;
+        let mode =
+            if long { sregs.cr4 & PAE != 0 && sregs.efer & LMA != 0 } else { sregs.efer & LMA == 0 && sregs.cs.l == 0 };
+        let cr0 = sregs.cr0 >> 32 == 0
+            && !(sregs.cr0 & NW != 0 && sregs.cr0 & CD == 0)
+            && !(sregs.cr0 & PG != 0 && sregs.cr0 & PE == 0);
+        if !mode || !cr0 || sregs.cr4 & CR4_RESERVED != 0 || sregs.efer & !EFER_VALID != 0 {
+            return Err(Errno::EINVAL);
+        }
+        self.system = *sregs;
+        // The processor has had an x87 unit for decades: ET cannot be cleared.
+        self.system.cr0 |= ET;
+        for segment in [&mut self.system.cs, &mut self.system.ss, &mut self.system.ds, &mut self.system.es] {
+            segment.padding = 0;
+        }
+        Ok(())
+    }
+
+    /// KVM_SET_DEBUGREGS.
+    pub(crate) fn set_debug(&mut self, debug: &kvm_debugregs) -> Result<(), Errno> {
+        if debug.flags != 0 || debug.dr6 >> 32 != 0 || debug.dr7 >> 32 != 0 {
+            return Err(Errno::EINVAL);
+        }
+        self.debug = *debug;
+        Ok(())
+    }
+
+    /// KVM_SET_XCRS.
+    pub(crate) fn set_xcrs(&mut self, xcrs: &kvm_xcrs) -> Result<(), Errno> {
+        if xcrs.nr_xcrs as usize > xcrs.xcrs.len() || xcrs.flags != 0 {
+            return Err(Errno::EINVAL);
+        }
+        for xcr in &xcrs.xcrs[..xcrs.nr_xcrs as usize] {
+            if xcr.xcr == 0 {
+                let value = xcr.value;
+                // x87 is always on, AVX needs SSE, and nothing else is offered but PKRU.
+                if value & 1 == 0 || value & XSTATE_YMM != 0 && value & XSTATE_SSE == 0 || value & !0x207 != 0 {
+                    return Err(Errno::EINVAL);
+                }
+                self.xcr0 = value;
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// KVM_SET_XSAVE: a component whose XSTATE_BV bit is clear keeps the bytes that KVM has for it. Stock QEMU gives its
+    /// second vCPU an all-zero area with an all-zero XSTATE_BV, and the VMSA still holds FCW 0x37f and MXCSR 0x1f80.
+    pub(crate) fn set_xsave(&mut self, xsave: &kvm_xsave) -> Result<(), Errno> {
+        let area = xsave.as_bytes();
+        let word = |at: usize| u64::from_le_bytes(std::array::from_fn(|i| area[at + i]));
+        let (present, compacted) = (word(512), word(520));
+        if present & !0x207 != 0 || compacted != 0 {
+            return Err(Errno::EINVAL);
+        }
+        if present & XSTATE_X87 != 0 {
+            self.fpu.legacy[..24].copy_from_slice(&area[..24]);
+            self.fpu.legacy[32..160].copy_from_slice(&area[32..160]);
+        }
+        if present & (XSTATE_SSE | XSTATE_YMM) != 0 {
+            self.fpu.legacy[24..32].copy_from_slice(&area[24..32]);
+        }
+        if present & XSTATE_SSE != 0 {
+            self.fpu.legacy[160..416].copy_from_slice(&area[160..416]);
+        }
+        self.fpu.ymm = (present & XSTATE_YMM != 0).then(|| std::array::from_fn(|i| area[576 + i]));
+        if present & XSTATE_PKRU != 0 {
+            self.pkru = word(0xa80) as u32;
+        }
+        Ok(())
+    }
+
+    /// One MSR of KVM_SET_MSRS; `false` if it is not one that a VMSA holds.
+    pub(crate) fn set_msr(&mut self, index: u32, value: u64) -> bool {
+        if index == MSR_PAT {
+            self.pat = value;
+            return true;
+        }
+        let place = SAVED_MSRS.iter().position(|msr| *msr == index);
+        place.inspect(|&place| self.msrs[place] = value).is_some()
+    }
+
+    /// One MSR of KVM_GET_MSRS.
+    pub(crate) fn msr(&self, index: u32) -> Option<u64> {
+        if index == MSR_PAT {
+            return Some(self.pat);
+        }
+        SAVED_MSRS.iter().position(|msr| *msr == index).map(|place| self.msrs[place])
+    }
+}

@@ -1,0 +1,70 @@
+//! The user space that issues the ioctls, as the kernel sees it.
+
+use std::sync::Arc;
+
+use snp_abi::PAGE_SIZE;
+use snp_asp::SealedPage;
+
+use crate::GuestMemfd;
+
+/// An address that user space cannot read or write there: EFAULT.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fault;
+
+impl From<Fault> for snp_abi::Errno {
+    fn from(_: Fault) -> Self {
+        Self::EFAULT
+    }
+}
+
+/// A user space: its memory and its descriptors.
+///
+/// Its memory may change under the kernel's hands: other threads write it. The model therefore reads everything once.
+pub trait UserSpace: Sync {
+    /// Fills `buffer` from user memory at `address`.
+    ///
+    /// # Errors
+    /// [`Fault`] if any byte cannot be read; the buffer may be partly filled then.
+    fn read(&self, address: u64, buffer: &mut [u8]) -> Result<(), Fault>;
+
+    /// Writes `data` to user memory at `address`.
+    ///
+    /// # Errors
+    /// [`Fault`] if any byte cannot be written.
+    fn write(&self, address: u64, data: &[u8]) -> Result<(), Fault>;
+
+    /// Takes one page of user memory at `address`, 4 KiB-aligned, **once**. `writable`: the page must also be writable.
+    ///
+    /// The default copies it. An implementation whose memory is immutable may share it instead.
+    ///
+    /// # Errors
+    /// [`Fault`] if the page is not mapped so.
+    fn page(&self, address: u64, writable: bool) -> Result<SealedPage, Fault> {
+        let mut page = [0; PAGE_SIZE];
+        self.read(address, &mut page)?;
+        if writable {
+            // What was just read goes back where it came from: only whether it may is of interest.
+            self.write(address, &page)?;
+        }
+        Ok(SealedPage::copy_of(&page))
+    }
+
+    /// Whether `fd` is an open descriptor of /dev/sev.
+    fn is_sev_device(&self, fd: u32) -> bool;
+
+    /// The guest_memfd behind `fd`: `Err(EBADF)` if the descriptor is not open, `Err(EINVAL)` if it is something else.
+    ///
+    /// # Errors
+    /// EBADF, EINVAL.
+    fn guest_memfd(&self, fd: u32) -> Result<Arc<GuestMemfd>, snp_abi::Errno>;
+}
+
+/// Reads a structure of the uAPI.
+pub(crate) fn read_struct<T>(user: &dyn UserSpace, address: u64) -> Result<T, Fault>
+where
+    T: zerocopy::FromBytes + zerocopy::IntoBytes,
+{
+    let mut value = T::new_zeroed();
+    user.read(address, value.as_mut_bytes())?;
+    Ok(value)
+}

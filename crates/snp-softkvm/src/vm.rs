@@ -1,0 +1,280 @@
+//! VMs.
+
+use std::sync::{Arc, Mutex};
+
+use snp_abi::kvm::*;
+use snp_abi::{Errno, LaunchDigest, PAGE_SIZE, Pfn, RmpEntry};
+
+use crate::attributes::PrivateFrames;
+use crate::host::Host;
+use crate::memslot::{Slots, USER_SLOTS};
+use crate::sev::SevState;
+use crate::vcpu::VcpuInner;
+use crate::{GuestMemfd, UserSpace, Vcpu, lock, sev};
+
+/// KVM_CAP_MAX_VCPUS, as distributions configure it.
+pub const MAX_VCPUS: u32 = 1024;
+/// KVM_CAP_MAX_VCPU_ID: four numbers for every vCPU.
+pub const MAX_VCPU_IDS: u32 = 4 * MAX_VCPUS;
+
+const PAGE: u64 = PAGE_SIZE as u64;
+
+/// A VM, as its descriptor. Lives as long as the descriptor, any of its vCPUs or guest_memfds.
+#[derive(Clone, Debug)]
+pub struct Vm {
+    pub(crate) inner: Arc<VmInner>,
+}
+
+#[derive(Debug)]
+pub(crate) struct VmInner {
+    pub(crate) host: Arc<Host>,
+    pub(crate) vm_type: u64,
+    pub(crate) state: Mutex<VmState>,
+}
+
+/// All that a VM's lock guards.
+#[derive(Debug, Default)]
+pub(crate) struct VmState {
+    /// In index order.
+    pub(crate) vcpus: Vec<Arc<VcpuInner>>,
+    pub(crate) slots: Slots,
+    pub(crate) private: PrivateFrames,
+    /// Set by INIT2.
+    pub(crate) sev: Option<SevState>,
+    /// A capability of the profile that was enabled.
+    pub(crate) enabled: Option<u32>,
+    max_vcpu_ids: Option<u32>,
+    hypercall_exits: u64,
+}
+
+impl Vm {
+    pub(crate) fn new(host: Arc<Host>, vm_type: u64) -> Self {
+        Self { inner: Arc::new(VmInner { host, vm_type, state: Mutex::default() }) }
+    }
+
+    /// The number that KVM_CREATE_VM was given.
+    pub fn vm_type(&self) -> u64 {
+        self.inner.vm_type
+    }
+
+    /// KVM_CHECK_EXTENSION.
+    pub fn check_extension(&self, capability: u32) -> i32 {
+        check_extension(&self.inner.host, Some(self.inner.vm_type), capability)
+    }
+
+    /// KVM_ENABLE_CAP, as far as a launch needs it: EXIT_HYPERCALL, MAX_VCPU_ID, and the capability by which the
+    /// `vcpu-state-explicit` profile enables direct VMSAs.
+    ///
+    /// # Errors
+    /// EINVAL: flags, arguments that the capability does not take, or a capability that cannot be enabled. ENOSYS: a
+    /// capability that Linux can enable and this model cannot; it is noted in [`crate::SoftKvm::unmodelled`].
+    pub fn enable_cap(&self, cap: &kvm_enable_cap) -> Result<(), Errno> {
+        if cap.flags != 0 {
+            return Err(Errno::EINVAL);
+        }
+        let mut state = self.inner.lock();
+        match cap.cap {
+            KVM_CAP_EXIT_HYPERCALL => {
+                if cap.args[0] & !(1 << KVM_HC_MAP_GPA_RANGE) != 0 {
+                    return Err(Errno::EINVAL);
+                }
+                state.hypercall_exits = cap.args[0];
+                Ok(())
+            }
+            KVM_CAP_MAX_VCPU_ID => state.set_max_vcpu_ids(cap.args[0]),
+            capability if self.inner.direct_capability() == Some(capability) => {
+                // Rework: flags and arguments zero, an SNP VM, and no vCPU yet.
+                if cap.args != [0; 4] || !self.inner.is_snp() || !state.vcpus.is_empty() {
+                    return Err(Errno::EINVAL);
+                }
+                state.enabled = Some(capability);
+                Ok(())
+            }
+            capability if check_extension(&self.inner.host, Some(self.inner.vm_type), capability) != 0 => {
+                // Most capabilities that can be asked for cannot be enabled; Linux says EINVAL to those.
+                Err(Errno::EINVAL)
+            }
+            capability => Err(self.inner.host.unmodelled(format!("KVM_ENABLE_CAP {capability}"))),
+        }
+    }
+
+    /// KVM_CREATE_VCPU. The vCPU's index is the number of vCPUs before it; its APIC ID is `id`.
+    ///
+    /// # Errors
+    /// EINVAL: `id` or the number of vCPUs is too large. EEXIST: there is such a vCPU. ENOMEM: no frame for its VMSA.
+    pub fn create_vcpu(&self, id: u64) -> Result<Vcpu, Errno> {
+        let mut state = self.inner.lock();
+        if id >= u64::from(MAX_VCPU_IDS) || state.vcpus.len() >= MAX_VCPUS as usize {
+            return Err(Errno::EINVAL);
+        }
+        if state.vcpus.iter().any(|vcpu| u64::from(vcpu.id) == id) {
+            return Err(Errno::EEXIST);
+        }
+        if id >= u64::from(state.max_vcpu_ids.unwrap_or(MAX_VCPU_IDS)) {
+            return Err(Errno::EINVAL);
+        }
+        let frame = match self.inner.vm_type {
+            KVM_X86_SEV_ES_VM | KVM_X86_SNP_VM => Some(lock(&self.inner.host.frames).allocate(1)?),
+            _ => None,
+        };
+        let vcpu = Arc::new(VcpuInner::new(state.vcpus.len() as u32, id as u32, frame));
+        state.vcpus.push(vcpu.clone());
+        Ok(Vcpu { vm: self.inner.clone(), inner: vcpu })
+    }
+
+    /// KVM_CREATE_GUEST_MEMFD.
+    ///
+    /// # Errors
+    /// EINVAL: flags, or a size that is zero, negative or not whole pages. ENOMEM: more than the host's address space.
+    /// ENOSYS: GUEST_MEMFD_FLAG_MMAP and GUEST_MEMFD_FLAG_INIT_SHARED, which are not modelled.
+    pub fn create_guest_memfd(&self, args: &kvm_create_guest_memfd) -> Result<Arc<GuestMemfd>, Errno> {
+        /// GUEST_MEMFD_FLAG_MMAP; GUEST_MEMFD_FLAG_INIT_SHARED is for VMs without private memory.
+        const MMAP: u64 = 1 << 0;
+        const INIT_SHARED: u64 = 1 << 1;
+        let supported = if self.inner.has_private_memory() { MMAP } else { MMAP | INIT_SHARED };
+        if args.flags & !supported != 0 {
+            return Err(Errno::EINVAL);
+        }
+        if args.size == 0 || args.size > i64::MAX as u64 || !args.size.is_multiple_of(PAGE) {
+            return Err(Errno::EINVAL);
+        }
+        if args.flags != 0 {
+            return Err(self.inner.host.unmodelled("GUEST_MEMFD_FLAG_MMAP"));
+        }
+        let pages = args.size / PAGE;
+        let start = lock(&self.inner.host.frames).allocate(pages)?;
+        Ok(Arc::new(GuestMemfd::new(self.inner.clone(), start, pages)))
+    }
+
+    /// KVM_SET_USER_MEMORY_REGION2.
+    ///
+    /// # Errors
+    /// EINVAL, EEXIST (overlap), EBADF (no such guest_memfd), in Linux's order; the slots are unchanged then.
+    pub fn set_user_memory_region2(
+        &self,
+        user: &dyn UserSpace,
+        region: &kvm_userspace_memory_region2,
+    ) -> Result<(), Errno> {
+        let spaces = if self.inner.has_private_memory() { 1 } else { 2 };
+        self.inner.lock().slots.set(&self.inner, user, region, spaces)
+    }
+
+    /// KVM_SET_MEMORY_ATTRIBUTES.
+    ///
+    /// # Errors
+    /// EINVAL: flags, an attribute that the VM does not have, or a range that is empty, misaligned or wraps.
+    pub fn set_memory_attributes(&self, attributes: &kvm_memory_attributes) -> Result<(), Errno> {
+        let kvm_memory_attributes { address, size, attributes, flags } = *attributes;
+        let supported = if self.inner.has_private_memory() { KVM_MEMORY_ATTRIBUTE_PRIVATE } else { 0 };
+        let end = address.checked_add(size);
+        if flags != 0 || attributes & !supported != 0 || size == 0 || end.is_none() {
+            return Err(Errno::EINVAL);
+        }
+        if !address.is_multiple_of(PAGE) || !size.is_multiple_of(PAGE) {
+            return Err(Errno::EINVAL);
+        }
+        let private = attributes & KVM_MEMORY_ATTRIBUTE_PRIVATE != 0;
+        self.inner.lock().private.set(address / PAGE, (address + size) / PAGE, private);
+        Ok(())
+    }
+
+    /// KVM_MEMORY_ENCRYPT_OP: `argument` is the user address of a [`kvm_sev_cmd`]; 0 asks whether there is support.
+    ///
+    /// # Errors
+    /// As Linux: see the reference in `docs/` and the modules of `sev`. What the command left in `error` is in user memory.
+    pub fn memory_encrypt_op(&self, user: &dyn UserSpace, argument: u64) -> Result<(), Errno> {
+        sev::vm_command(&self.inner, user, argument)
+    }
+
+    /// The launch digest so far, for tests and transcripts: no ioctl tells it.
+    pub fn launch_digest(&self) -> Option<LaunchDigest> {
+        let gctx = self.inner.lock().gctx()?;
+        lock(&self.inner.host.firmware).launch_digest(gctx)
+    }
+
+    /// The RMP entry behind a guest frame, for tests: no ioctl tells it.
+    pub fn rmp_entry(&self, gfn: u64) -> Option<RmpEntry> {
+        let state = self.inner.lock();
+        let slot = state.slots.find(gfn)?;
+        let (memfd, first) = slot.guest_memfd.as_ref()?;
+        let pfn = memfd.upgrade()?.pfn(first + (gfn - slot.base_gfn));
+        Some(lock(&self.inner.host.firmware).rmp().entry(pfn))
+    }
+}
+
+impl VmInner {
+    pub(crate) fn lock(&self) -> std::sync::MutexGuard<'_, VmState> {
+        lock(&self.state)
+    }
+
+    /// Whether the VM was made as an SNP VM.
+    pub(crate) fn is_snp(&self) -> bool {
+        self.vm_type == KVM_X86_SNP_VM
+    }
+
+    fn has_private_memory(&self) -> bool {
+        matches!(self.vm_type, KVM_X86_SW_PROTECTED_VM | KVM_X86_SNP_VM)
+    }
+
+    fn direct_capability(&self) -> Option<u32> {
+        self.host.profile.vcpu_state.and_then(|command| command.enabled_by)
+    }
+}
+
+impl VmState {
+    /// The page of the guest context, between LAUNCH_START and the VM's end.
+    pub(crate) fn gctx(&self) -> Option<Pfn> {
+        Some(self.sev.as_ref()?.launch.as_ref()?.gctx)
+    }
+
+    fn set_max_vcpu_ids(&mut self, ids: u64) -> Result<(), Errno> {
+        let ids = u32::try_from(ids).ok().filter(|ids| *ids <= MAX_VCPU_IDS).ok_or(Errno::EINVAL)?;
+        match self.max_vcpu_ids {
+            Some(set) if set != ids => Err(Errno::EINVAL),
+            _ => {
+                // Zero leaves the limit open, as in Linux.
+                self.max_vcpu_ids = (ids != 0).then_some(ids);
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Drop for VmInner {
+    fn drop(&mut self) {
+        let state = self.state.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner);
+        for vcpu in &state.vcpus {
+            if let Some(frame) = vcpu.frame {
+                self.host.release_frames(frame, 1, [0].into_iter());
+            }
+        }
+        if let Some(sev) = state.sev.take() {
+            sev.destroy(&self.host);
+        }
+    }
+}
+
+/// KVM_CHECK_EXTENSION, on /dev/kvm or on a VM.
+pub(crate) fn check_extension(host: &Host, vm_type: Option<u64>, capability: u32) -> i32 {
+    if let Some((_, answer)) = host.profile.capabilities.iter().find(|(known, _)| *known == capability) {
+        return *answer;
+    }
+    let private = vm_type.is_none_or(|vm_type| matches!(vm_type, KVM_X86_SW_PROTECTED_VM | KVM_X86_SNP_VM));
+    match capability {
+        KVM_CAP_USER_MEMORY
+        | KVM_CAP_USER_MEMORY2
+        | KVM_CAP_GUEST_MEMFD
+        | KVM_CAP_MP_STATE
+        | KVM_CAP_ENABLE_CAP_VM
+        | KVM_CAP_CHECK_EXTENSION_VM
+        | KVM_CAP_SYS_ATTRIBUTES
+        | KVM_CAP_MEMORY_FAULT_INFO => 1,
+        KVM_CAP_VM_TYPES => 0x1f,
+        KVM_CAP_NR_VCPUS | KVM_CAP_MAX_VCPUS => MAX_VCPUS as i32,
+        KVM_CAP_MAX_VCPU_ID => MAX_VCPU_IDS as i32,
+        KVM_CAP_NR_MEMSLOTS => USER_SLOTS as i32,
+        KVM_CAP_EXIT_HYPERCALL => 1 << KVM_HC_MAP_GPA_RANGE,
+        KVM_CAP_MEMORY_ATTRIBUTES if private => KVM_MEMORY_ATTRIBUTE_PRIVATE as i32,
+        _ => 0,
+    }
+}
