@@ -184,6 +184,8 @@ fn as_registers(mut vmsa: Vmsa) -> Vmsa {
         // Present, so that KVM does not take the segment for unusable.
         segment.attrib |= 0x80;
     }
+    // Not in 64-bit mode: KVM refuses a 64-bit code segment.
+    vmsa.cs.attrib &= !0x200;
     vmsa.cpl = ((vmsa.ss.attrib >> 5) & 3) as u8;
     vmsa
 }

@@ -104,7 +104,10 @@ impl Vcpu {
     /// # Errors
     /// EINVAL: the state is protected.
     pub fn set_regs(&self, regs: &kvm_regs) -> Result<(), Errno> {
-        self.change(|registers| Ok(registers.set_general(regs)))
+        self.change(|registers| {
+            registers.set_general(regs);
+            Ok(())
+        })
     }
 
     /// KVM_GET_SREGS.
