@@ -1,7 +1,9 @@
 //! The `snp` command: launch, measure and check SEV-SNP guests.
 
 mod example;
+mod id_block;
 mod input;
+mod launch;
 mod vmsa;
 
 use std::process::ExitCode;
@@ -18,8 +20,11 @@ struct Cli {
 
 #[derive(Subcommand, Debug)]
 enum Command {
+    Launch(Box<launch::LaunchArgs>),
     #[command(subcommand)]
     Vmsa(vmsa::VmsaCommand),
+    #[command(subcommand)]
+    IdBlock(id_block::IdBlockCommand),
     Example(example::ExampleArgs),
 }
 
@@ -28,6 +33,8 @@ const UNUSABLE: u8 = 2;
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
+        Command::Launch(args) => launch::run(&args),
+        Command::IdBlock(command) => id_block::run(command),
         Command::Vmsa(command) => vmsa::run(&command),
         Command::Example(args) => example::run(&args),
     };

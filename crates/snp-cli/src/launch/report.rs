@@ -124,11 +124,7 @@ impl Report {
 
 impl Vcpu {
     fn new(vcpu: &LaunchedVcpu) -> Self {
-        Self {
-            index: vcpu.index,
-            vmsa_source: vcpu.vmsa_source.name(),
-            vmsa_gpa: vcpu.vmsa_gpa.map(|gpa| hex(gpa.0)),
-        }
+        Self { index: vcpu.index, vmsa_source: vcpu.vmsa_source.name(), vmsa_gpa: vcpu.vmsa_gpa.map(|gpa| hex(gpa.0)) }
     }
 }
 
@@ -138,18 +134,16 @@ fn ranges(plan: &LaunchPlan, launched: &Launched) -> Vec<Range> {
     for page in &plan.pages {
         let (gpa, len, page_type) = (page.gpa(), page.len_bytes(), page.page_type());
         match ranges.last_mut() {
-            Some(last)
-                if last.start.checked_add(last.len) == Some(gpa) && last.r#type == page_type.to_string() =>
-            {
+            Some(last) if last.start.checked_add(last.len) == Some(gpa) && last.r#type == page_type.to_string() => {
                 last.len += len;
             }
             _ => ranges.push(Range::new(gpa, len, page_type)),
         }
     }
     let made = launched.vcpus.iter().filter(|vcpu| vcpu.vmsa_source == VmsaSource::Kvm);
-    ranges.extend(made.map(|vcpu| {
-        Range::new(vcpu.vmsa_gpa.unwrap_or(LEGACY_VMSA_GPA), PAGE_SIZE as u64, PageType::VMSA)
-    }));
+    ranges.extend(
+        made.map(|vcpu| Range::new(vcpu.vmsa_gpa.unwrap_or(LEGACY_VMSA_GPA), PAGE_SIZE as u64, PageType::VMSA)),
+    );
     ranges
 }
 
@@ -210,7 +204,9 @@ fn hint(command: Option<&str>, status: Option<FwStatus>) -> Option<&'static str>
         (Some("KVM_SEV_SNP_LAUNCH_FINISH"), Some(FwStatus::POLICY_FAILURE)) => {
             Some("the policy in the ID block is not the policy of the launch")
         }
-        (_, Some(FwStatus::POLICY_FAILURE)) => Some("the platform cannot keep this policy; see --policy and --platform"),
+        (_, Some(FwStatus::POLICY_FAILURE)) => {
+            Some("the platform cannot keep this policy; see --policy and --platform")
+        }
         (Some("KVM_SEV_SNP_LAUNCH_UPDATE"), Some(FwStatus::SUCCESS)) => {
             Some("KVM itself refused; check the VMSA with `snp vmsa check`")
         }

@@ -46,8 +46,7 @@ struct Status {
 
 impl Transcript {
     pub(super) fn create(path: &Path) -> Result<Self> {
-        let file =
-            input::temporary_beside(path).with_context(|| format!("transcript {}", path.display()))?;
+        let file = input::temporary_beside(path).with_context(|| format!("transcript {}", path.display()))?;
         Ok(Self { path: path.to_owned(), file: BufWriter::new(file), lines: 0, failed: None })
     }
 

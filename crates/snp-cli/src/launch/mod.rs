@@ -1,0 +1,109 @@
+//! `snp launch`: files in, a launch on the software platform, what was launched out.
+
+mod args;
+mod plan;
+mod report;
+mod transcript;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use snp_asp::PlatformConfig;
+use snp_launch::{CommandRecord, LaunchError, LaunchObserver, Platform};
+use snp_softkvm::{SoftPlatform, UapiProfile, profiles};
+
+pub(crate) use args::LaunchArgs;
+use args::{PlatformName, ProfileName};
+use report::{Refusal, Report, Setting};
+use transcript::Transcript;
+
+/// The platform refused the launch.
+const REFUSED: u8 = 1;
+
+pub(crate) fn run(args: &LaunchArgs) -> Result<ExitCode> {
+    let config = args.platform.config();
+    let profile = args.profile.profile();
+    let prepared = plan::prepare(args, &config)?;
+    let platform = SoftPlatform::new(config, profile);
+    let mut transcript = args.transcript.as_deref().map(Transcript::create).transpose()?;
+    let outcome = platform.launch(&prepared.plan, &mut Told(transcript.as_mut()));
+    // A refused launch is what a transcript is most wanted for.
+    transcript.map(Transcript::keep).transpose()?;
+    match outcome {
+        Ok(launched) => {
+            let setting = Setting {
+                image: prepared.image,
+                profile: platform.profile(),
+                backend: platform.backend(),
+                platform: args.platform.name().into(),
+                warnings: prepared.warnings,
+            };
+            print(args.json, &Report::new(&prepared.plan, &launched, setting))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(error @ (LaunchError::Refused { .. } | LaunchError::Cpuid { .. })) => {
+            refused(args.json, &error)?;
+            Ok(ExitCode::from(REFUSED))
+        }
+        Err(error @ (LaunchError::Plan(_) | LaunchError::Unmodelled(_))) => Err(error.into()),
+    }
+}
+
+fn print(json: bool, report: &Report) -> Result<()> {
+    use std::io::Write;
+    let text = if json { serde_json::to_string_pretty(report)? + "\n" } else { report.text() };
+    Ok(std::io::stdout().write_all(text.as_bytes())?)
+}
+
+fn refused(json: bool, error: &LaunchError) -> Result<()> {
+    let refusal = Refusal::new(error);
+    if json {
+        println!("{}", serde_json::to_string_pretty(&refusal)?);
+    } else {
+        eprintln!("{}", refusal.text());
+    }
+    Ok(())
+}
+
+/// Tells the transcript, if there is one.
+struct Told<'a>(Option<&'a mut Transcript>);
+
+impl LaunchObserver for Told<'_> {
+    fn wants_pages(&self) -> bool {
+        self.0.is_some()
+    }
+
+    fn command(&mut self, record: CommandRecord) {
+        if let Some(transcript) = &mut self.0 {
+            transcript.command(record);
+        }
+    }
+}
+
+impl ProfileName {
+    fn profile(self) -> &'static UapiProfile {
+        match self {
+            Self::DirectVmsa => &profiles::DIRECT_VMSA,
+            Self::VcpuState => &profiles::VCPU_STATE,
+            Self::Mainline => &profiles::MAINLINE,
+        }
+    }
+}
+
+impl PlatformName {
+    fn config(self) -> PlatformConfig {
+        match self {
+            Self::Milan => PlatformConfig::milan(),
+            Self::Genoa => PlatformConfig::genoa(),
+            Self::Turin => PlatformConfig::turin(),
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Milan => "milan",
+            Self::Genoa => "genoa",
+            Self::Turin => "turin",
+        }
+    }
+}
