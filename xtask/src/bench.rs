@@ -1,0 +1,169 @@
+//! Runs the benchmarks and prints what the project promises about them.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use serde::Deserialize;
+
+use crate::metadata;
+use crate::process::{self, Outcome};
+use crate::workspace;
+
+/// A promise: the median time of one benchmark in those of another, by criterion's full names.
+struct Ratio {
+    promise: &'static str,
+    measured: &'static str,
+    baseline: &'static str,
+    at_most: f64,
+}
+
+const RATIOS: [Ratio; 2] = [
+    Ratio {
+        promise: "platform's launch of 256 MiB / hashing the same pages",
+        measured: "launch/platform, MiB/256",
+        baseline: "launch/hash pages, MiB/256",
+        at_most: 1.25,
+    },
+    Ratio {
+        promise: "predicting 256 MiB / hashing the same pages",
+        measured: "launch digest/predict, MiB/256",
+        baseline: "launch digest/hash pages, MiB/256",
+        at_most: 1.25,
+    },
+];
+
+/// An example of this name in any crate launches 256 MiB and prints `MEMORY_LINE` and bytes.
+const MEMORY_EXAMPLE: &str = "peak_memory";
+const MEMORY_LINE: &str = "peak memory beyond the image:";
+const MEMORY_AT_MOST: u64 = 64 << 20;
+
+/// Compiles all benchmarks and runs none.
+pub(crate) fn compile() -> Result<Outcome> {
+    process::run(process::cargo().args(["bench", "--workspace", "--benches", "--no-run"]))?;
+    Ok(Outcome::Passed)
+}
+
+/// Runs all benchmarks and prints a table of the promises.
+///
+/// # Errors
+/// A promise is broken.
+pub(crate) fn run() -> Result<Outcome> {
+    for (package, bench) in metadata::targets("Cargo.toml", "bench")? {
+        process::run(process::cargo().args(["bench", "--package", &package, "--bench", &bench]))?;
+    }
+    let times = read(&workspace::target().join("criterion"))?;
+    let mut rows: Vec<Row> = RATIOS.iter().map(|ratio| ratio.row(&times)).collect();
+    rows.push(memory()?);
+    let width = rows.iter().map(|row| row.promise.len()).max().unwrap_or_default();
+    println!("\n{:width$}  {:>12}  {:>12}", "", "measured", "at most");
+    for row in &rows {
+        let verdict = if row.kept { "" } else { "  BROKEN" };
+        println!("{:width$}  {:>12}  {:>12}{verdict}", row.promise, row.measured, row.at_most);
+    }
+    if rows.iter().any(|row| !row.kept) {
+        bail!("a promise is broken");
+    }
+    Ok(Outcome::Passed)
+}
+
+struct Row {
+    promise: &'static str,
+    measured: String,
+    at_most: String,
+    kept: bool,
+}
+
+impl Ratio {
+    fn row(&self, times: &[(String, f64)]) -> Row {
+        let time = |wanted: &str| times.iter().find(|(name, _)| name == wanted).map(|(_, time)| *time);
+        let ratio = time(self.measured).zip(time(self.baseline)).map(|(measured, baseline)| measured / baseline);
+        Row {
+            promise: self.promise,
+            measured: ratio.map_or_else(|| "not measured".to_owned(), |ratio| format!("{ratio:.3}")),
+            at_most: format!("{:.2}", self.at_most),
+            kept: ratio.is_none_or(|ratio| ratio <= self.at_most),
+        }
+    }
+}
+
+fn memory() -> Result<Row> {
+    let examples = metadata::targets("Cargo.toml", "example")?;
+    let bytes = match examples.iter().find(|(_, name)| name == MEMORY_EXAMPLE) {
+        Some((package, name)) => {
+            let mut command = process::cargo();
+            command.args(["run", "--quiet", "--release", "--package", package, "--example", name]);
+            Some(memory_line(&process::capture(&mut command)?)?)
+        }
+        None => None,
+    };
+    let mib = |bytes: u64| format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20));
+    Ok(Row {
+        promise: "peak memory of a launch of 256 MiB, less the image",
+        measured: bytes.map_or_else(|| "not measured".to_owned(), mib),
+        at_most: mib(MEMORY_AT_MOST),
+        kept: bytes.is_none_or(|bytes| bytes <= MEMORY_AT_MOST),
+    })
+}
+
+fn memory_line(output: &str) -> Result<u64> {
+    let value = output.lines().find_map(|line| line.strip_prefix(MEMORY_LINE));
+    let number = value.and_then(|value| value.split_whitespace().next()).and_then(|word| word.parse().ok());
+    number.with_context(|| format!("the example {MEMORY_EXAMPLE} did not print `{MEMORY_LINE} BYTES`"))
+}
+
+#[derive(Deserialize)]
+struct Benchmark {
+    full_id: String,
+}
+
+#[derive(Deserialize)]
+struct Estimates {
+    median: Estimate,
+}
+
+#[derive(Deserialize)]
+struct Estimate {
+    point_estimate: f64,
+}
+
+/// Full name and median time in nanoseconds of every result that criterion left below `directory`.
+fn read(directory: &Path) -> Result<Vec<(String, f64)>> {
+    let mut found = Vec::new();
+    let Ok(entries) = fs::read_dir(directory) else { return Ok(found) };
+    for entry in entries {
+        let path = entry?.path();
+        if path.file_name().is_some_and(|name| name == "new") && path.join("benchmark.json").is_file() {
+            let benchmark: Benchmark = json(&path.join("benchmark.json"))?;
+            let estimates: Estimates = json(&path.join("estimates.json"))?;
+            found.push((benchmark.full_id, estimates.median.point_estimate));
+        } else if path.is_dir() {
+            found.extend(read(&path)?);
+        }
+    }
+    Ok(found)
+}
+
+fn json<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<T> {
+    let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    serde_json::from_str(&text).with_context(|| format!("cannot understand {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{RATIOS, memory_line};
+
+    #[test]
+    fn ratios_are_kept_broken_or_not_measured() {
+        let times = |measured| vec![(RATIOS[0].measured.to_owned(), measured), (RATIOS[0].baseline.to_owned(), 100.0)];
+        assert!(RATIOS[0].row(&times(124.0)).kept);
+        assert!(!RATIOS[0].row(&times(126.0)).kept);
+        assert_eq!(RATIOS[0].row(&[]).measured, "not measured");
+    }
+
+    #[test]
+    fn the_memory_line_is_read() {
+        assert_eq!(memory_line("x\npeak memory beyond the image: 4096 bytes\n").unwrap(), 4096);
+        assert!(memory_line("nothing").is_err());
+    }
+}

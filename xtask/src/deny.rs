@@ -1,0 +1,22 @@
+//! cargo-deny.
+
+use anyhow::Result;
+
+use crate::process::{self, Outcome};
+
+const VERSION: &str = "0.20.2";
+
+/// Licences, duplicates and sources of both workspaces; advisories as far as their database can be reached.
+pub(crate) fn run() -> Result<Outcome> {
+    let deny = process::cargo_tool("cargo-deny", VERSION)?;
+    for manifest in ["Cargo.toml", "fuzz/Cargo.toml"] {
+        let mut check = process::command(&deny);
+        check.args(["--manifest-path", manifest, "check", "--hide-inclusion-graph", "licenses", "bans", "sources"]);
+        process::run(&mut check)?;
+    }
+    match process::capture(process::command(&deny).args(["fetch", "db"])) {
+        Ok(_) => process::run(process::command(&deny).args(["check", "advisories"]))?,
+        Err(_) => println!("advisories not checked: the advisory database cannot be reached"),
+    }
+    Ok(Outcome::Passed)
+}
