@@ -1,0 +1,97 @@
+//! Writes seed inputs for every fuzz target below the directory that is named: small, valid, and made by the crates that are
+//! fuzzed, so that no binary has to be kept.
+
+use std::fs;
+use std::path::Path;
+
+use snp_abi::{GuestPolicy, PageType, SevFeatures};
+use snp_image::{IgvmWriter, PageKind};
+use snp_vmsa::reset::{BOOT_EIP, PROFILES};
+use zerocopy::IntoBytes;
+
+fn main() -> std::io::Result<()> {
+    let root = std::env::args().nth(1).expect("usage: seeds DIRECTORY");
+    let put = |target: &str, name: &str, data: &[u8]| {
+        let directory = Path::new(&root).join(target);
+        fs::create_dir_all(&directory)?;
+        fs::write(directory.join(name), data)
+    };
+    for profile in PROFILES {
+        let vmsa = profile.vmsa(BOOT_EIP, 0x0080_0f12, SevFeatures(1));
+        put("vmsa", profile.name, vmsa.as_bytes())?;
+    }
+    put("vmsa", "assignments", b"rip=0x1000\ncs.base=0xffff0000\nfpreg_xmm=00\nvmpl=1\nnothing=3\nrax\n")?;
+    for name in snp_guests::NAMES {
+        let guest = snp_guests::find(name).expect("a listed guest");
+        put("igvm", name, &igvm(&guest))?;
+    }
+    put("ovmf", "sections", &ovmf())?;
+    put(
+        "commands",
+        "direct",
+        &[1, 0, 0, 0, 0, 1, 4, 0, 0, 5, 0, 0, 0, 6, 0, 11, 1, 2, 2, 0, 1, 2, 1, 5, 3, 4, 0, 0, 0],
+    )?;
+    put("commands", "state", &[2, 0, 0, 0, 0, 1, 4, 0, 0, 5, 0, 0, 0, 6, 0, 11, 1, 8, 0, 3, 1, 2, 2, 3, 1, 4, 0, 0, 0])
+}
+
+fn igvm(guest: &snp_guests::Guest) -> Vec<u8> {
+    let mut writer = IgvmWriter::new(GuestPolicy::DEFAULT);
+    let (start, len) = guest.memory;
+    writer.required_memory(start, len as u32).expect("aligned");
+    for page in &guest.pages {
+        let kind = match page.page_type {
+            PageType::SECRETS => PageKind::Secrets,
+            PageType::CPUID => PageKind::Cpuid,
+            _ => PageKind::Normal,
+        };
+        writer.pages(page.gpa, kind, &page.data).expect("aligned");
+    }
+    writer.vmsa(guest.vmsa_gpa, &guest.vmsa).expect("aligned");
+    writer.finish().expect("a file")
+}
+
+/// One page of firmware with a GUIDed table and one section of each kind, after the byte that chooses its length.
+fn ovmf() -> Vec<u8> {
+    let guid = |text: &str| -> [u8; 16] {
+        let hex: Vec<u8> = text.bytes().filter(u8::is_ascii_hexdigit).collect();
+        let byte = |i: usize| {
+            u8::from_str_radix(std::str::from_utf8(&hex[2 * i..2 * i + 2]).expect("ASCII"), 16).expect("hex")
+        };
+        // Little-endian fields of 4, 2 and 2 bytes, then 8 bytes as they are.
+        [3, 2, 1, 0, 5, 4, 7, 6, 8, 9, 10, 11, 12, 13, 14, 15].map(byte)
+    };
+    let mut metadata = b"ASEV".to_vec();
+    let sections: [[u32; 3]; 5] = [
+        [0x80_0000, 0x2000, 1],
+        [0x80_d000, 0x1000, 2],
+        [0x80_e000, 0x1000, 3],
+        [0x80_f000, 0x1000, 4],
+        [0x81_0000, 0x1000, 0x10],
+    ];
+    for word in [16 + 12 * sections.len() as u32, 1, sections.len() as u32] {
+        metadata.extend_from_slice(&word.to_le_bytes());
+    }
+    sections.iter().flatten().for_each(|word| metadata.extend_from_slice(&word.to_le_bytes()));
+
+    let mut table = Vec::new();
+    let mut entry = |name: &str, data: &[u8]| {
+        table.extend_from_slice(data);
+        table.extend_from_slice(&(data.len() as u16 + 18).to_le_bytes());
+        table.extend_from_slice(&guid(name));
+    };
+    // SEV metadata: its distance from the end of the file, which is fixed below.
+    const FROM_END: u32 = 1024;
+    entry("dc886566-984a-4798-a75e-5585a7bf67cc", &FROM_END.to_le_bytes());
+    entry("00f771de-1a7e-4fcb-890e-68c77e2fb44e", &0x0080_b004_u32.to_le_bytes());
+    entry("7255371f-3a3b-4b04-927b-1da6efa8d454", &[0x00, 0x0c, 0x81, 0x00, 0x00, 0x04, 0, 0]);
+    let footer = (table.len() as u16 + 18).to_le_bytes();
+    table.extend_from_slice(&footer);
+    table.extend_from_slice(&guid("96b582de-1fb2-45f7-baea-a366c55a082d"));
+
+    let mut file = vec![0; 4096];
+    let end = 4096 - 32;
+    file[end - table.len()..end].copy_from_slice(&table);
+    file[4096 - FROM_END as usize..][..metadata.len()].copy_from_slice(&metadata);
+    file.insert(0, 8);
+    file
+}
