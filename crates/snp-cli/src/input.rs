@@ -63,7 +63,9 @@ pub(crate) fn temporary_beside(path: &Path) -> Result<NamedTempFile> {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
-    Ok(tempfile::Builder::new().prefix(".snp-").tempfile_in(directory)?)
+    // tempfile's own error names the file with its random name: say the directory instead.
+    let created = tempfile::Builder::new().prefix(".snp-").tempfile_in(directory);
+    created.map_err(|error| anyhow::anyhow!("cannot create a file in {}: {}", directory.display(), error.kind()))
 }
 
 /// Renames a finished temporary file to `path`, with the access rights that a new file gets.

@@ -45,7 +45,7 @@ pub(super) fn prepare(args: &LaunchArgs, config: &PlatformConfig) -> Result<Prep
 }
 
 fn ovmf(args: &LaunchArgs, path: &Path, options: GuestOptions) -> Result<Prepared> {
-    let file = input::read(path, "firmware", input::IMAGE_LIMIT)?;
+    let file = input::read(path, "firmware", snp_image::OVMF_SIZE_LIMIT as u64)?;
     let kernel = args.image.kernel.as_deref().map(|kernel| kernel_hashes(args, kernel)).transpose()?;
     let prepared =
         Ovmf::parse(file).map_err(Into::into).and_then(|firmware| OvmfLaunch { firmware, kernel, options }.prepare());

@@ -96,10 +96,13 @@ impl Report {
 
     fn pages_text(&self, out: &mut String) {
         let _ = writeln!(out, "measured, in this order:");
-        for range in &self.pages {
+        // KVM measures its VMSAs all at one address: one line for all of them.
+        for same in self.pages.chunk_by(|a, b| (a.start, a.len, &a.r#type) == (b.start, b.len, &b.r#type)) {
+            let range = &same[0];
             let last = range.start.0 + (range.len - 1);
             let pages = range.len / PAGE_SIZE as u64;
-            let _ = writeln!(out, "  {:012x}-{last:012x} {pages:>7}  {}", range.start.0, range.r#type);
+            let times = if same.len() > 1 { format!(", {} times", same.len()) } else { String::new() };
+            let _ = writeln!(out, "  {:012x}-{last:012x} {pages:>7}  {}{times}", range.start.0, range.r#type);
         }
         out.push('\n');
     }
@@ -190,7 +193,7 @@ impl Refusal {
     /// For people.
     pub(super) fn text(&self) -> String {
         let hint = self.hint.map(|hint| format!("\nhint: {hint}")).unwrap_or_default();
-        format!("error: launch refused: {}{hint}", self.error)
+        format!("error: {}{hint}", self.error)
     }
 }
 
