@@ -20,16 +20,16 @@ struct Ratio {
 
 const RATIOS: [Ratio; 2] = [
     Ratio {
-        promise: "platform's launch of 256 MiB / hashing the same pages",
+        promise: "platform's launch of 256 MiB / hashing the same pages on one core",
         measured: "launch/platform, MiB/256",
-        baseline: "launch/hash pages, MiB/256",
+        baseline: "launch/hash pages on one core, MiB/256",
         at_most: 1.25,
     },
     Ratio {
-        promise: "predicting 256 MiB / hashing the same pages",
-        measured: "launch digest/predict, MiB/256",
-        baseline: "launch digest/hash pages, MiB/256",
-        at_most: 1.25,
+        promise: "platform's launch of 256 MiB / predicting it: all cores, and the chain",
+        measured: "launch/platform, MiB/256",
+        baseline: "launch/predict, MiB/256",
+        at_most: 1.5,
     },
 ];
 

@@ -60,10 +60,17 @@ impl SealedPage {
     /// Computes the hashes of many pages at once, so that [`SealedPage::sha384`] finds them done. Changes nothing else:
     /// hashing is most of the work of a launch, and many pages hash faster together than one after the other.
     pub fn hash_ahead(pages: &[Self]) {
+        Self::hash_ahead_while(pages, || ());
+    }
+
+    /// As [`SealedPage::hash_ahead`], while the calling thread does other work beside it.
+    pub fn hash_ahead_while<T: Send>(pages: &[Self], work: impl FnOnce() -> T + Send) -> T {
         let contents: Vec<_> = pages.iter().map(Self::as_bytes).collect();
-        for (page, hash) in pages.iter().zip(snp_sha384::pages(&contents)) {
+        let (hashes, done) = snp_sha384::pages_while(&contents, work);
+        for (page, hash) in pages.iter().zip(hashes) {
             page.sha384.get_or_init(|| hash);
         }
+        done
     }
 }
 

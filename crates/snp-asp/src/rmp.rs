@@ -11,7 +11,15 @@ const CHUNK: u64 = 512;
 /// The reverse map table: one entry per system-physical page, sparse.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rmp {
-    chunks: BTreeMap<u64, Box<[RmpEntry; CHUNK as usize]>>,
+    chunks: BTreeMap<u64, Box<Chunk>>,
+}
+
+/// The entries of 2 MiB of memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Chunk {
+    entries: [RmpEntry; CHUNK as usize],
+    /// How many are not the hypervisor's; a chunk without any is dropped.
+    used: u16,
 }
 
 /// The new state that RMPUPDATE gives an entry.
@@ -60,7 +68,7 @@ pub enum RmpUpdateError {
 impl Rmp {
     /// The entry of a page; pages never touched are the hypervisor's.
     pub fn entry(&self, pfn: Pfn) -> RmpEntry {
-        self.chunks.get(&(pfn.0 / CHUNK)).map_or(RmpEntry::HYPERVISOR, |chunk| chunk[(pfn.0 % CHUNK) as usize])
+        self.chunks.get(&(pfn.0 / CHUNK)).map_or(RmpEntry::HYPERVISOR, |chunk| chunk.entries[(pfn.0 % CHUNK) as usize])
     }
 
     /// The RMPUPDATE instruction.
@@ -108,10 +116,13 @@ impl Rmp {
         if entry == RmpEntry::HYPERVISOR && !self.chunks.contains_key(&(pfn.0 / CHUNK)) {
             return;
         }
-        let chunk =
-            self.chunks.entry(pfn.0 / CHUNK).or_insert_with(|| Box::new([RmpEntry::HYPERVISOR; CHUNK as usize]));
-        chunk[(pfn.0 % CHUNK) as usize] = entry;
-        if entry == RmpEntry::HYPERVISOR && chunk.iter().all(|entry| *entry == RmpEntry::HYPERVISOR) {
+        let fresh = || Box::new(Chunk { entries: [RmpEntry::HYPERVISOR; CHUNK as usize], used: 0 });
+        let chunk = self.chunks.entry(pfn.0 / CHUNK).or_insert_with(fresh);
+        let place = &mut chunk.entries[(pfn.0 % CHUNK) as usize];
+        chunk.used -= u16::from(*place != RmpEntry::HYPERVISOR);
+        chunk.used += u16::from(entry != RmpEntry::HYPERVISOR);
+        *place = entry;
+        if chunk.used == 0 {
             // Guests come and go: what they leave behind must not add up.
             self.chunks.remove(&(pfn.0 / CHUNK));
         }

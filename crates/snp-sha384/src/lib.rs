@@ -45,6 +45,13 @@ pub fn pages(pages: &[&[u8; PAGE_SIZE]]) -> Vec<Hash> {
     hashes
 }
 
+/// As [`pages`], while the calling thread does other work beside it.
+pub fn pages_while<T: Send>(list: &[&[u8; PAGE_SIZE]], work: impl FnOnce() -> T + Send) -> (Vec<Hash>, T) {
+    // The work first: it then stays on this thread, and idle cores take the hashing.
+    let (done, hashes) = rayon::join(work, || pages(list));
+    (hashes, done)
+}
+
 /// SHA-384 of every page, in order, on the calling thread: `hashes[i]` becomes the hash of `pages[i]`.
 ///
 /// # Panics

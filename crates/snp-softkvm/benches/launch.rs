@@ -1,4 +1,5 @@
-//! A whole launch on the software platform, against hashing the same pages.
+//! A whole launch on the software platform, against hashing the same pages (on one core, on all) and against the digest
+//! engine, which hashes them on all cores and chains the hashes, but performs nothing.
 
 use std::hint::black_box;
 
@@ -6,7 +7,7 @@ use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use snp_abi::{Gpa, GuestPolicy, PAGE_SIZE, SevFeatures, Vmsa};
 use snp_asp::PlatformConfig;
-use snp_launch::{BootState, LaunchPage, LaunchPlan, MemoryRegion, NoObserver, PageBytes, Platform};
+use snp_launch::{BootState, LaunchPage, LaunchPlan, MemoryRegion, NoObserver, PageBytes, Platform, predict};
 use snp_softkvm::{SoftPlatform, profiles};
 use zerocopy::FromBytes;
 
@@ -52,9 +53,14 @@ fn bench(criterion: &mut Criterion) {
         let pages: Vec<_> = pages.iter().collect();
         let platform = SoftPlatform::new(PlatformConfig::genoa(), &profiles::DIRECT_VMSA);
         group.throughput(Throughput::Bytes(mib * MIB)).sample_size(if mib > 4 { 10 } else { 50 });
-        group.bench_function(BenchmarkId::new("hash pages, MiB", mib), |b| {
+        let mut hashes = vec![[0; 48]; pages.len()];
+        group.bench_function(BenchmarkId::new("hash pages on one core, MiB", mib), |b| {
+            b.iter(|| snp_sha384::pages_on_this_core(&pages, black_box(&mut hashes)));
+        });
+        group.bench_function(BenchmarkId::new("hash pages on all cores, MiB", mib), |b| {
             b.iter(|| black_box(snp_sha384::pages(&pages)));
         });
+        group.bench_function(BenchmarkId::new("predict, MiB", mib), |b| b.iter(|| predict(black_box(&plan))));
         group.bench_function(BenchmarkId::new("platform, MiB", mib), |b| {
             b.iter(|| platform.launch(&plan, &mut NoObserver).expect("a good plan"));
         });

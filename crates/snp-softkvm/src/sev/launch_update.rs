@@ -16,8 +16,8 @@ use crate::{GuestMemfd, lock};
 
 const PAGE: u64 = PAGE_SIZE as u64;
 
-/// Source pages that are taken, and hashed together, before they are launched one by one: 1 MiB.
-const BATCH: u64 = 256;
+/// Source pages that are taken, and hashed together, before they are launched one by one: 8 MiB.
+const BATCH: u64 = 2048;
 
 /// KVM_SEV_SNP_LAUNCH_UPDATE.
 ///
@@ -103,22 +103,57 @@ struct Target {
 /// The first page failed.
 fn populate(call: &mut Call<'_>, params: &kvm_sev_snp_launch_update, page_type: PageType) -> Result<u64, Refusal> {
     let (target, pages) = target(call, params, page_type)?;
+    let batch = |call: &Call<'_>, from: u64| take_sources(call, params, page_type, from, (pages - from).min(BATCH));
+    let mut sources = batch(call, 0);
+    hash_while(page_type, &sources, || ());
     let mut done = 0;
-    while done < pages {
-        let sources = take_sources(call, params, page_type, done, (pages - done).min(BATCH));
-        if sources.is_empty() {
-            break;
-        }
-        for source in sources {
-            let gfn = Gfn(params.gfn_start + done);
-            match launch_page(call, &target, gfn, target.first + done, source, params.uaddr) {
-                Ok(()) => done += 1,
-                Err(refusal) if done == 0 => return Err(refusal),
-                Err(_) => return Ok(done),
+    while !sources.is_empty() {
+        // While this batch is launched, which is serial, the next is hashed beside it.
+        let next = batch(call, done + sources.len() as u64);
+        let launched = hash_while(page_type, &next, || launch_batch(call, &target, params, done, sources));
+        match launched {
+            Launched::All(count) => done += count,
+            Launched::Some(count, refusal) => {
+                let total = done + count;
+                return if total == 0 { Err(refusal) } else { Ok(total) };
             }
         }
+        sources = next;
     }
     if done == 0 { Err(Refusal::KVM) } else { Ok(done) }
+}
+
+/// How far a batch came.
+enum Launched {
+    /// All of its pages were launched.
+    All(u64),
+    /// So many were, and the next was refused.
+    Some(u64, Refusal),
+}
+
+/// Launches the pages of one batch, whose first is page `done` of the command.
+fn launch_batch(
+    call: &mut Call<'_>,
+    target: &Target,
+    params: &kvm_sev_snp_launch_update,
+    done: u64,
+    sources: Vec<SealedPage>,
+) -> Launched {
+    let mut count = 0;
+    for source in sources {
+        let page = done + count;
+        let gfn = Gfn(params.gfn_start + page);
+        match launch_page(call, target, gfn, target.first + page, source, params.uaddr) {
+            Ok(()) => count += 1,
+            Err(refusal) => return Launched::Some(count, refusal),
+        }
+    }
+    Launched::All(count)
+}
+
+/// Hashes pages whose contents are measured, while `work` is done.
+fn hash_while<T: Send>(page_type: PageType, pages: &[SealedPage], work: impl FnOnce() -> T + Send) -> T {
+    if page_type == PageType::NORMAL { SealedPage::hash_ahead_while(pages, work) } else { work() }
 }
 
 /// The memory behind the command's frames, and how many of them the slot has.
@@ -139,7 +174,7 @@ fn target(
     Ok((Target { memfd, first: start + offset, gctx, asid, features, page_type, sev_device }, pages))
 }
 
-/// Takes source pages, each **once**, until one cannot be read. Pages whose contents are measured are hashed together.
+/// Takes source pages, each **once**, until one cannot be read.
 fn take_sources(
     call: &Call<'_>,
     params: &kvm_sev_snp_launch_update,
@@ -152,11 +187,7 @@ fn take_sources(
     }
     let writable = page_type == PageType::CPUID;
     let address = |index: u64| params.uaddr.checked_add((done + index) * PAGE);
-    let sources: Vec<_> = (0..count).map_while(|index| call.user.page(address(index)?, writable).ok()).collect();
-    if page_type == PageType::NORMAL {
-        SealedPage::hash_ahead(&sources);
-    }
-    sources
+    (0..count).map_while(|index| call.user.page(address(index)?, writable).ok()).collect()
 }
 
 /// Launches one page. The bytes that are checked here are the bytes that the firmware measures: `source` is sealed, and it
