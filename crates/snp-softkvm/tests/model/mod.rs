@@ -243,12 +243,12 @@ impl World {
             vmsa_gpa: u64::from(b % 20 + 1) * PAGE + u64::from(c >> 6 == 3),
             ..Default::default()
         };
+        let outside = !args.vmsa_gpa.is_multiple_of(PAGE) || args.vmsa_gpa / PAGE > FRAMES;
+        let bad_vmsa = args.valid_fields & 1 != 0 && outside;
         let model = &mut self.model;
         let expected = if self.profile.name != "vcpu-state" || !model.initialised {
             ENOTTY
-        } else if model.digest.is_none() || model.finished || args.valid_fields > 3 {
-            EINVAL
-        } else if args.valid_fields & 1 != 0 && (args.vmsa_gpa % PAGE != 0 || args.vmsa_gpa / PAGE > FRAMES) {
+        } else if model.digest.is_none() || model.finished || args.valid_fields > 3 || bad_vmsa {
             EINVAL
         } else {
             model.direct = true;
