@@ -1,7 +1,6 @@
 //! Guest contexts: what the firmware keeps about one guest.
 
 use snp_abi::{Asid, Gpa, GuestPolicy, GuestState, GuestStatus, LaunchDigest, PageInfo, PageType, VmplPermissions};
-use zerocopy::IntoBytes;
 
 /// The firmware's context of one guest, GCTX.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -103,6 +102,6 @@ impl MeasuredPage {
             vmpl3_perms,
             gpa: self.gpa.0,
         };
-        LaunchDigest(snp_sha384::sha384(info.as_bytes()))
+        LaunchDigest(snp_sha384::link(zerocopy::transmute_ref!(&info)))
     }
 }

@@ -242,9 +242,7 @@ impl Firmware {
     }
 
     pub(crate) fn set_state(&mut self, pfn: Pfn, change: impl FnOnce(&mut RmpEntry)) {
-        let mut entry = self.rmp.entry(pfn);
-        change(&mut entry);
-        self.rmp.set(pfn, entry);
+        self.rmp.change(pfn, change);
     }
 
     /// A 256-bit secret that depends on the platform's seed, its purpose and the numbers given, and on nothing else.

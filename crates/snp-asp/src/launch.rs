@@ -154,7 +154,9 @@ impl Firmware {
         if entry.page_size != update.page_size {
             return Err(FwStatus::INVALID_PAGE_SIZE);
         }
-        self.want_state(update.pfn, &[PageState::PreGuest])?;
+        if entry.state != PageState::PreGuest {
+            return Err(FwStatus::INVALID_PAGE_STATE);
+        }
         if entry.asid != asid {
             return Err(FwStatus::INVALID_PAGE_OWNER);
         }

@@ -1,6 +1,7 @@
 //! The page that nobody can write any more.
 
 use std::fmt;
+use std::ops::ControlFlow;
 use std::sync::OnceLock;
 
 use bytes::Bytes;
@@ -57,20 +58,20 @@ impl SealedPage {
         *self.sha384.get_or_init(|| snp_sha384::sha384(self.as_bytes()))
     }
 
-    /// Computes the hashes of many pages at once, so that [`SealedPage::sha384`] finds them done. Changes nothing else:
-    /// hashing is most of the work of a launch, and many pages hash faster together than one after the other.
-    pub fn hash_ahead(pages: &[Self]) {
-        Self::hash_ahead_while(pages, || ());
-    }
-
-    /// As [`SealedPage::hash_ahead`], while the calling thread does other work beside it.
-    pub fn hash_ahead_while<T: Send>(pages: &[Self], work: impl FnOnce() -> T + Send) -> T {
-        let contents: Vec<_> = pages.iter().map(Self::as_bytes).collect();
-        let (hashes, done) = snp_sha384::pages_while(&contents, work);
-        for (page, hash) in pages.iter().zip(hashes) {
+    /// Hands out every page in order, until `each` breaks, with its hash computed: other cores hash the pages ahead of
+    /// the one that is handed out. Changes nothing but the time that [`SealedPage::sha384`] takes: hashing is most of the
+    /// work of a launch.
+    pub fn hashed_in_order<B>(pages: Vec<Self>, mut each: impl FnMut(Self) -> ControlFlow<B>) -> ControlFlow<B> {
+        // `Bytes` of the same contents, not copies: the pages themselves are moved out one by one.
+        let shared: Vec<Bytes> = pages.iter().map(|page| page.bytes.clone()).collect();
+        let contents: Vec<&[u8; PAGE_SIZE]> =
+            shared.iter().map(|bytes| bytes.as_ref().try_into().expect("a sealed page has 4096 bytes")).collect();
+        let mut pages = pages.into_iter();
+        snp_sha384::pages_in_order(&contents, |_, hash| {
+            let page = pages.next().expect("one hash for every page");
             page.sha384.get_or_init(|| hash);
-        }
-        done
+            each(page)
+        })
     }
 }
 

@@ -1,6 +1,7 @@
 //! The reverse map table.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use snp_abi::{Asid, Gpa, PageSize, PageState, Pfn, RmpEntry, VmplPermissions};
 use thiserror::Error;
@@ -83,9 +84,6 @@ impl Rmp {
         if update.assigned && update.asid == Asid(0) && !update.immutable {
             return Err(RmpUpdateError::Input);
         }
-        if self.entry(pfn).immutable {
-            return Err(RmpUpdateError::Permission);
-        }
         let state = match (update.assigned, update.asid, update.immutable) {
             (false, ..) => PageState::Hypervisor,
             (true, Asid(0), _) => PageState::Firmware,
@@ -107,24 +105,42 @@ impl Rmp {
             permissions,
             state,
         };
-        self.set(pfn, entry);
-        Ok(())
+        self.change(pfn, |old| {
+            if old.immutable {
+                return Err(RmpUpdateError::Permission);
+            }
+            *old = entry;
+            Ok(())
+        })
     }
 
-    /// Writes an entry, as only the firmware can.
-    pub(crate) fn set(&mut self, pfn: Pfn, entry: RmpEntry) {
-        if entry == RmpEntry::HYPERVISOR && !self.chunks.contains_key(&(pfn.0 / CHUNK)) {
-            return;
-        }
-        let fresh = || Box::new(Chunk { entries: [RmpEntry::HYPERVISOR; CHUNK as usize], used: 0 });
-        let chunk = self.chunks.entry(pfn.0 / CHUNK).or_insert_with(fresh);
-        let place = &mut chunk.entries[(pfn.0 % CHUNK) as usize];
-        chunk.used -= u16::from(*place != RmpEntry::HYPERVISOR);
-        chunk.used += u16::from(entry != RmpEntry::HYPERVISOR);
-        *place = entry;
-        if chunk.used == 0 {
-            // Guests come and go: what they leave behind must not add up.
-            self.chunks.remove(&(pfn.0 / CHUNK));
+    /// Changes an entry, as only the firmware can.
+    pub(crate) fn change<T>(&mut self, pfn: Pfn, change: impl FnOnce(&mut RmpEntry) -> T) -> T {
+        let index = (pfn.0 % CHUNK) as usize;
+        match self.chunks.entry(pfn.0 / CHUNK) {
+            Entry::Vacant(vacant) => {
+                let mut entry = RmpEntry::HYPERVISOR;
+                let result = change(&mut entry);
+                if entry != RmpEntry::HYPERVISOR {
+                    let mut entries = [RmpEntry::HYPERVISOR; CHUNK as usize];
+                    entries[index] = entry;
+                    vacant.insert(Box::new(Chunk { entries, used: 1 }));
+                }
+                result
+            }
+            Entry::Occupied(mut occupied) => {
+                let chunk = occupied.get_mut();
+                let place = &mut chunk.entries[index];
+                let used = *place != RmpEntry::HYPERVISOR;
+                let result = change(place);
+                chunk.used -= u16::from(used);
+                chunk.used += u16::from(*place != RmpEntry::HYPERVISOR);
+                if chunk.used == 0 {
+                    // Guests come and go: what they leave behind must not add up.
+                    occupied.remove();
+                }
+                result
+            }
         }
     }
 }

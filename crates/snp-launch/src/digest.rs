@@ -5,7 +5,6 @@
 //! page hashes are independent of each other and are computed side by side; only the chain is serial.
 
 use snp_abi::{Gpa, LEGACY_VMSA_GPA, LaunchDigest, PAGE_SIZE, PageInfo, PageType, VmplPermissions};
-use zerocopy::IntoBytes;
 
 use crate::{BootState, LaunchPage, LaunchPlan, hasher};
 
@@ -109,7 +108,7 @@ impl DigestEngine {
             vmpl3_perms,
             gpa: gpa.0,
         };
-        self.digest = LaunchDigest(snp_sha384::sha384(info.as_bytes()));
+        self.digest = LaunchDigest(snp_sha384::link(zerocopy::transmute_ref!(&info)));
         self.digest
     }
 

@@ -1,13 +1,14 @@
 //! CONTENTS of PAGE_INFO: the hashes of pages.
 
+use std::ops::ControlFlow;
+
 use bytes::Bytes;
 use snp_abi::{PAGE_SIZE, Vmsa};
 use snp_sha384::Hash;
 use zerocopy::{FromBytes, IntoBytes};
 
-/// Pages that are hashed before their hashes are chained: 16 MiB, enough for every core, little enough to keep no large
-/// table of hashes of a large image.
-const PAGES_PER_BATCH: usize = 4096;
+/// Pages of an image that are listed at a time: 256 MiB, so that no table grows with the image.
+const PAGES_PER_BATCH: usize = 1 << 16;
 
 /// The field `TSC_SCALE` and `TSC_OFFSET` after it, which the firmware zeroes before it hashes a VMSA.
 const UNMEASURED_IN_VMSA: std::ops::Range<usize> = 0x2f0..0x300;
@@ -22,7 +23,10 @@ pub(crate) fn each_page(data: &Bytes, mut page: impl FnMut(Hash)) {
         .expect("arrays of bytes have no alignment and the length was divided");
     for batch in pages.chunks(PAGES_PER_BATCH) {
         let batch: Vec<&[u8; PAGE_SIZE]> = batch.iter().collect();
-        snp_sha384::pages(&batch).into_iter().for_each(&mut page);
+        let _: ControlFlow<()> = snp_sha384::pages_in_order(&batch, |_, hash| {
+            page(hash);
+            ControlFlow::Continue(())
+        });
     }
 }
 

@@ -1,7 +1,7 @@
 //! Page hashing: one page at a time, four lanes on one core, all cores.
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use snp_sha384::{PAGE_SIZE, pages, pages_on_this_core, sha384};
+use snp_sha384::{LINK_SIZE, PAGE_SIZE, link, pages, pages_on_this_core, sha384};
 
 const PAGES: usize = 16 << 20 >> 12;
 
@@ -18,6 +18,20 @@ fn bench(criterion: &mut Criterion) {
     group.bench_function("one core", |b| b.iter(|| pages_on_this_core(&borrowed, &mut hashes)));
     group.bench_function("all cores", |b| b.iter(|| pages(&borrowed)));
     group.finish();
+    criterion.bench_function("a link of a chain", |b| {
+        let mut message = [7; LINK_SIZE];
+        b.iter(|| {
+            let hash = link(&message);
+            message[..48].copy_from_slice(&hash);
+        });
+    });
+    criterion.bench_function("a link of a chain, as any message", |b| {
+        let mut message = [7; LINK_SIZE];
+        b.iter(|| {
+            let hash = sha384(&message);
+            message[..48].copy_from_slice(&hash);
+        });
+    });
 }
 
 criterion_group!(benches, bench);

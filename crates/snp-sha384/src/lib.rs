@@ -7,13 +7,19 @@
 //! This is the only crate of the workspace that both the digest engine and the firmware model use for anything but
 //! layouts. It knows SHA-384 and nothing of SEV-SNP.
 
+mod constants;
 #[cfg(target_arch = "x86_64")]
 mod lanes;
+mod link;
+mod ordered;
 
 use std::sync::LazyLock;
 
 use rayon::prelude::*;
 use sha2::{Digest, Sha384};
+
+pub use link::{LINK_SIZE, link};
+pub use ordered::pages_in_order;
 
 /// The size of a page in bytes.
 pub const PAGE_SIZE: usize = 4096;
@@ -21,8 +27,8 @@ pub const PAGE_SIZE: usize = 4096;
 /// A SHA-384 hash value.
 pub type Hash = [u8; 48];
 
-/// Pages that one core hashes before it looks for more work: 1 MiB, so that small images are not spread thin.
-const PAGES_PER_TASK: usize = 256;
+/// Pages that one core hashes before it looks for more work: 128 KiB, so that no core waits long for the last one.
+const PAGES_PER_TASK: usize = 32;
 
 /// SHA-384 of any message.
 pub fn sha384(message: &[u8]) -> Hash {
@@ -38,18 +44,15 @@ pub fn zero_page() -> Hash {
 /// SHA-384 of every page, in order, on all cores.
 pub fn pages(pages: &[&[u8; PAGE_SIZE]]) -> Vec<Hash> {
     let mut hashes = vec![[0; 48]; pages.len()];
+    on_all_cores(pages, &mut hashes);
+    hashes
+}
+
+fn on_all_cores(pages: &[&[u8; PAGE_SIZE]], hashes: &mut [Hash]) {
     hashes
         .par_chunks_mut(PAGES_PER_TASK)
         .zip(pages.par_chunks(PAGES_PER_TASK))
         .for_each(|(hashes, pages)| pages_on_this_core(pages, hashes));
-    hashes
-}
-
-/// As [`pages`], while the calling thread does other work beside it.
-pub fn pages_while<T: Send>(list: &[&[u8; PAGE_SIZE]], work: impl FnOnce() -> T + Send) -> (Vec<Hash>, T) {
-    // The work first: it then stays on this thread, and idle cores take the hashing.
-    let (done, hashes) = rayon::join(work, || pages(list));
-    (hashes, done)
 }
 
 /// SHA-384 of every page, in order, on the calling thread: `hashes[i]` becomes the hash of `pages[i]`.

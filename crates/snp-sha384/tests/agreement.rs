@@ -1,8 +1,10 @@
 //! All ways of hashing give the same bytes.
 
+use std::ops::ControlFlow;
+
 use proptest::prelude::*;
 use sha2::{Digest, Sha384};
-use snp_sha384::{PAGE_SIZE, pages, pages_on_this_core, sha384, zero_page};
+use snp_sha384::{LINK_SIZE, PAGE_SIZE, link, pages, pages_in_order, pages_on_this_core, sha384, zero_page};
 
 /// FIPS 180-4 example "abc" for SHA-384 (NIST, "Examples with Intermediate Values").
 #[test]
@@ -29,6 +31,14 @@ fn zero_pages_hash_as_zeros() {
 }
 
 proptest! {
+    #[test]
+    fn links_are_messages_like_others(message in prop::collection::vec(any::<u8>(), LINK_SIZE)) {
+        let expected: [u8; 48] = Sha384::digest(&message).into();
+        prop_assert_eq!(link(message.as_slice().try_into().unwrap()), expected);
+    }
+}
+
+proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
     /// Runs of every length around the lane width and the task size, zero pages in between.
@@ -52,6 +62,22 @@ proptest! {
         let mut one_core = vec![[0; 48]; count];
         pages_on_this_core(&borrowed, &mut one_core);
         prop_assert_eq!(&one_core, &expected);
-        prop_assert_eq!(pages(&borrowed), expected);
+        prop_assert_eq!(&pages(&borrowed), &expected);
+        let mut in_order = Vec::new();
+        let ended: ControlFlow<()> = pages_in_order(&borrowed, |index, hash| {
+            assert_eq!(index, in_order.len());
+            in_order.push(hash);
+            ControlFlow::Continue(())
+        });
+        prop_assert!(ended.is_continue());
+        prop_assert_eq!(in_order, expected);
+    }
+
+    #[test]
+    fn what_breaks_ends(count in 1usize..300, at in 0usize..300) {
+        let seen = pages_in_order(&vec![&[1; PAGE_SIZE]; count], |index, _| {
+            if index == at { ControlFlow::Break(index) } else { ControlFlow::Continue(()) }
+        });
+        prop_assert_eq!(seen.break_value(), (at < count).then_some(at));
     }
 }

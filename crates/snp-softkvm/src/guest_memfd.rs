@@ -1,6 +1,6 @@
 //! guest_memfd: memory that user space cannot map.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use snp_abi::{PAGE_SIZE, Pfn};
@@ -16,9 +16,14 @@ pub struct GuestMemfd {
     /// The frames behind it, consecutive, reserved when it is made.
     start: Pfn,
     pages: u64,
-    /// What was put there, by page index. Pages that are not there are the hypervisor's and zero.
-    contents: Mutex<HashMap<u64, SealedPage>>,
+    /// What was put there, in chunks of [`CHUNK`] pages by number. Pages that are not there are the hypervisor's and zero.
+    contents: Mutex<BTreeMap<u64, Chunk>>,
 }
+
+/// Pages of one chunk: 2 MiB.
+const CHUNK: u64 = 512;
+
+type Chunk = Vec<Option<SealedPage>>;
 
 impl GuestMemfd {
     pub(crate) fn new(vm: Arc<VmInner>, start: Pfn, pages: u64) -> Self {
@@ -41,18 +46,24 @@ impl GuestMemfd {
 
     /// Keeps the contents of a page that the firmware took.
     pub(crate) fn keep(&self, index: u64, page: SealedPage) {
-        lock(&self.contents).insert(index, page);
+        let mut contents = lock(&self.contents);
+        let chunk = contents.entry(index / CHUNK).or_insert_with(|| (0..CHUNK).map(|_| None).collect());
+        chunk[(index % CHUNK) as usize] = Some(page);
     }
 
     /// Lends the contents of a launched page, for the guest's eyes: what the firmware left there.
     pub fn with_page<T>(&self, index: u64, look: impl FnOnce(&SealedPage) -> T) -> Option<T> {
-        lock(&self.contents).get(&index).map(look)
+        lock(&self.contents).get(&(index / CHUNK))?[(index % CHUNK) as usize].as_ref().map(look)
     }
 }
 
 impl Drop for GuestMemfd {
     fn drop(&mut self) {
         let contents = std::mem::take(&mut *lock(&self.contents));
-        self.vm.host.release_frames(self.start, self.pages, contents.into_keys());
+        let used = contents.iter().flat_map(|(number, chunk)| {
+            let used = (0..CHUNK).zip(chunk).filter(|(_, page)| page.is_some());
+            used.map(move |(index, _)| number * CHUNK + index)
+        });
+        self.vm.host.release_frames(self.start, self.pages, used);
     }
 }

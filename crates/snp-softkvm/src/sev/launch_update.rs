@@ -1,5 +1,6 @@
 //! SNP_LAUNCH_UPDATE: pages, one by one, from user memory into the guest.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use snp_abi::kvm::kvm_sev_snp_launch_update;
@@ -16,8 +17,8 @@ use crate::{GuestMemfd, lock};
 
 const PAGE: u64 = PAGE_SIZE as u64;
 
-/// Source pages that are taken, and hashed together, before they are launched one by one: 8 MiB.
-const BATCH: u64 = 2048;
+/// Source pages that are taken, and hashed together, before they are launched one by one: 64 MiB.
+const BATCH: u64 = 1 << 14;
 
 /// KVM_SEV_SNP_LAUNCH_UPDATE.
 ///
@@ -103,57 +104,41 @@ struct Target {
 /// The first page failed.
 fn populate(call: &mut Call<'_>, params: &kvm_sev_snp_launch_update, page_type: PageType) -> Result<u64, Refusal> {
     let (target, pages) = target(call, params, page_type)?;
-    let batch = |call: &Call<'_>, from: u64| take_sources(call, params, page_type, from, (pages - from).min(BATCH));
-    let mut sources = batch(call, 0);
-    hash_while(page_type, &sources, || ());
     let mut done = 0;
-    while !sources.is_empty() {
-        // While this batch is launched, which is serial, the next is hashed beside it.
-        let next = batch(call, done + sources.len() as u64);
-        let launched = hash_while(page_type, &next, || launch_batch(call, &target, params, done, sources));
-        match launched {
-            Launched::All(count) => done += count,
-            Launched::Some(count, refusal) => {
-                let total = done + count;
-                return if total == 0 { Err(refusal) } else { Ok(total) };
+    while done < pages {
+        let sources = take_sources(call, params, page_type, done, (pages - done).min(BATCH));
+        let whole = sources.len() as u64 == (pages - done).min(BATCH);
+        let refused = in_order(page_type, sources, |source| {
+            let gfn = Gfn(params.gfn_start + done);
+            match launch_page(call, &target, gfn, target.first + done, source, params.uaddr) {
+                Ok(()) => {
+                    done += 1;
+                    ControlFlow::Continue(())
+                }
+                Err(refusal) => ControlFlow::Break(refusal),
             }
+        });
+        match refused {
+            ControlFlow::Break(refusal) if done == 0 => return Err(refusal),
+            ControlFlow::Continue(()) if whole => {}
+            // A page was refused, or its source could not be read.
+            _ => break,
         }
-        sources = next;
     }
     if done == 0 { Err(Refusal::KVM) } else { Ok(done) }
 }
 
-/// How far a batch came.
-enum Launched {
-    /// All of its pages were launched.
-    All(u64),
-    /// So many were, and the next was refused.
-    Some(u64, Refusal),
-}
-
-/// Launches the pages of one batch, whose first is page `done` of the command.
-fn launch_batch(
-    call: &mut Call<'_>,
-    target: &Target,
-    params: &kvm_sev_snp_launch_update,
-    done: u64,
-    sources: Vec<SealedPage>,
-) -> Launched {
-    let mut count = 0;
-    for source in sources {
-        let page = done + count;
-        let gfn = Gfn(params.gfn_start + page);
-        match launch_page(call, target, gfn, target.first + page, source, params.uaddr) {
-            Ok(()) => count += 1,
-            Err(refusal) => return Launched::Some(count, refusal),
-        }
+/// Hands out the pages, hashed ahead if their contents are measured.
+fn in_order(
+    page_type: PageType,
+    pages: Vec<SealedPage>,
+    mut each: impl FnMut(SealedPage) -> ControlFlow<Refusal>,
+) -> ControlFlow<Refusal> {
+    if page_type == PageType::NORMAL {
+        SealedPage::hashed_in_order(pages, each)
+    } else {
+        pages.into_iter().try_for_each(&mut each)
     }
-    Launched::All(count)
-}
-
-/// Hashes pages whose contents are measured, while `work` is done.
-fn hash_while<T: Send>(page_type: PageType, pages: &[SealedPage], work: impl FnOnce() -> T + Send) -> T {
-    if page_type == PageType::NORMAL { SealedPage::hash_ahead_while(pages, work) } else { work() }
 }
 
 /// The memory behind the command's frames, and how many of them the slot has.

@@ -1,0 +1,78 @@
+//! Page hashes handed out in order while the pages after them are still being hashed.
+
+use std::ops::ControlFlow;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use crate::{Hash, PAGE_SIZE, PAGES_PER_TASK, pages_on_this_core};
+
+/// Hands the hash of every page to `each`, in order, on the calling thread, until it breaks.
+///
+/// For work that is serial, as a digest chain is: the other cores hash ahead of it, and so does the calling thread when
+/// it has caught up with them. No core waits while there is a page to hash.
+pub fn pages_in_order<B>(
+    pages: &[&[u8; PAGE_SIZE]],
+    mut each: impl FnMut(usize, Hash) -> ControlFlow<B>,
+) -> ControlFlow<B> {
+    let tasks = Tasks::new(pages);
+    rayon::in_place_scope(|scope| {
+        let others = rayon::current_num_threads().min(tasks.done.len()).saturating_sub(1);
+        for _ in 0..others {
+            scope.spawn(|_| while tasks.hash_next() {});
+        }
+        let mut index = 0;
+        for task in &tasks.done {
+            for hash in tasks.wait(task) {
+                if let ControlFlow::Break(value) = each(index, *hash) {
+                    tasks.cancel();
+                    return ControlFlow::Break(value);
+                }
+                index += 1;
+            }
+        }
+        ControlFlow::Continue(())
+    })
+}
+
+/// The pages in tasks of [`PAGES_PER_TASK`], claimed in order by whoever has nothing better to do.
+struct Tasks<'a> {
+    pages: &'a [&'a [u8; PAGE_SIZE]],
+    done: Vec<OnceLock<Vec<Hash>>>,
+    next: AtomicUsize,
+}
+
+impl<'a> Tasks<'a> {
+    fn new(pages: &'a [&'a [u8; PAGE_SIZE]]) -> Self {
+        let done = pages.chunks(PAGES_PER_TASK).map(|_| OnceLock::new()).collect();
+        Self { pages, done, next: AtomicUsize::new(0) }
+    }
+
+    /// Hashes the next task that nobody claimed; false if there is none.
+    fn hash_next(&self) -> bool {
+        let index = self.next.fetch_add(1, Ordering::Relaxed);
+        let Some(pages) = self.pages.chunks(PAGES_PER_TASK).nth(index) else { return false };
+        let mut hashes = vec![[0; 48]; pages.len()];
+        pages_on_this_core(pages, &mut hashes);
+        self.done[index].set(hashes).expect("each task is claimed once");
+        true
+    }
+
+    /// The hashes of a task. Until they are there the caller hashes what comes after.
+    fn wait<'t>(&self, task: &'t OnceLock<Vec<Hash>>) -> &'t [Hash] {
+        loop {
+            if let Some(hashes) = task.get() {
+                return hashes;
+            }
+            if !self.hash_next() {
+                // All are claimed: another core is about to finish this one.
+                thread::yield_now();
+            }
+        }
+    }
+
+    /// Leaves nothing to claim.
+    fn cancel(&self) {
+        self.next.store(self.done.len(), Ordering::Relaxed);
+    }
+}
