@@ -2,19 +2,22 @@
 
 use snp_abi::{CpuidPage, Gpa, GuestPolicy, SevFeatures, Vmsa};
 use snp_launch::{IdBlockPair, LaunchPlan, PlanError, PlanWarning};
+use snp_vmsa::reset::ResetProfile;
 use thiserror::Error;
 
 use crate::kernel::HashTableError;
-use crate::{IgvmError, OvmfError, ParameterKind, SectionKind};
+use crate::{IgvmError, OvmfError, ParameterKind, SectionKind, reset};
 
 /// The choices of a launch that are not in the image.
 #[derive(Clone, Debug)]
 pub struct GuestOptions {
     /// How many vCPUs, at least 1.
     pub vcpus: u32,
+    /// Who launches: what the VMM puts into reset VMSAs, and how it measures the firmware's metadata.
+    pub vmm: &'static ResetProfile,
     /// CPUID Fn0000_0001_EAX, which processors have in RDX at reset.
     pub cpu_signature: u32,
-    /// SEV_FEATURES with SNPActive; `None` takes those of the boot VMSA that is given or in the image, else SNPActive.
+    /// SEV_FEATURES with SNPActive; `None` takes those of the boot VMSA that is given or in the image, else the VMM's.
     pub features: Option<SevFeatures>,
     /// The guest policy; `None` takes the image's, else [`GuestPolicy::DEFAULT`].
     pub policy: Option<GuestPolicy>,
@@ -29,10 +32,11 @@ pub struct GuestOptions {
 }
 
 impl GuestOptions {
-    /// One vCPU, an empty CPUID table and nothing else chosen.
+    /// QEMU on a current Linux, one vCPU, an empty CPUID table and nothing else chosen.
     pub fn new(delivery: Delivery) -> Self {
         Self {
             vcpus: 1,
+            vmm: reset::current_qemu(),
             cpu_signature: 0,
             features: None,
             policy: None,
@@ -124,6 +128,43 @@ pub enum ImageError {
     /// No VMSA to start from.
     #[error("the IGVM file has no VP context for processor 0: give a VMSA")]
     NoVpContext,
+    /// An SVSM image without entry point.
+    #[error(
+        "the SVSM has no SVSM info entry in its table (a789a612-0597-4c4b-a49f-cbb1fe9d1ddd): where it starts is unknown"
+    )]
+    NoSvsmInfo,
+    /// An SVSM whose entry point is not below 4 GiB.
+    #[error("the SVSM at {gpa} wants to start {entry:#x} bytes into itself, which is not below 4 GiB")]
+    SvsmEntry {
+        /// Where it lies.
+        gpa: Gpa,
+        /// Its entry point, relative to its start.
+        entry: u32,
+    },
+    /// No place for an SVSM.
+    #[error(
+        "no place for the SVSM below firmware and {vars_size:#x} bytes of variable store: want whole pages above 0"
+    )]
+    SvsmPlace {
+        /// Bytes of the variable store.
+        vars_size: u64,
+    },
+    /// The loader and the options disagree on who makes the VMSA.
+    #[error("the loader {loader} delivers the VMSA {}, and the profile does not", if *.registers { "as a page" } else { "through registers" })]
+    LoaderDelivery {
+        /// The loader.
+        loader: &'static str,
+        /// The options want registers.
+        registers: bool,
+    },
+    /// The loader fails on 2 MiB pages.
+    #[error("{loader} fails on 2 MiB pages, and the file has one at {gpa}")]
+    LoaderLargePage {
+        /// The loader.
+        loader: &'static str,
+        /// The page.
+        gpa: Gpa,
+    },
     /// No free page below 4 GiB.
     #[error("no page below {below} is free for the boot processor's VMSA: give a GPA for it")]
     NoFreePage {

@@ -3,10 +3,14 @@
 use bytes::Bytes;
 use snp_abi::{Gpa, GuestPolicy, LEGACY_VMSA_GPA, PAGE_SIZE, SevFeatures, Vmsa};
 use snp_launch::{BootState, LaunchPage, LaunchPlan, MemoryRegion, PageBytes};
+use snp_vmsa::reset::ResetProfile;
 use std::collections::{BTreeMap, BTreeSet};
 use zerocopy::FromBytes;
 
 use crate::igvm::{Area, Contents};
+use crate::loader::{
+    DatalessPages, IgvmLoader, LargePages, OtherContexts, PageOrder, ParameterPages, SharedPages, StateDelivery,
+};
 use crate::{
     Delivery, Directive, GuestOptions, Igvm, ImageError, ImageWarning, PageKind, ParameterKind, Prepared, memory,
     replay, reset,
@@ -19,13 +23,9 @@ const BELOW_FLASH: Gpa = Gpa((1 << 32) - (16 << 20));
 /// An IGVM file and the guest's options.
 ///
 /// # How the file is read
-/// Loaders of IGVM files disagree; this is the one whose digest is computed here:
-/// - Directives are carried out in file order, as the format demands. (QEMU collects adjacent pages and launches them when
-///   the next ones are not adjacent, parameter insertions at once, hence before the last pages that precede them; a
-///   warning says so where it matters.)
-/// - Pages without data are normal pages of zeros, as the format demands and as igvmmeasure does by default. (QEMU
-///   tells them from others, but its SEV code launched both as normal pages when IGVM support was merged; Cloud Hypervisor
-///   on KVM launches ZERO pages.)
+/// Loaders of IGVM files disagree; [`IgvmLoader`] says whose digest is wanted. By default it is the format's own:
+/// - Directives are carried out in file order, as the format demands.
+/// - Pages without data are normal pages of zeros, as the format demands.
 /// - Parameter areas become unmeasured pages where they are inserted, filled with what the guest asks for. Shared pages
 ///   are left out.
 /// - With direct delivery, the VP context of processor 0 is a VMSA page at its own place in the order and at its own GPA;
@@ -37,11 +37,13 @@ const BELOW_FLASH: Gpa = Gpa((1 << 32) - (16 << 20));
 /// MiB-aligned nor a page of the file: see [`OvmfLaunch`](crate::OvmfLaunch) for why it lies there.
 ///
 /// # Source
-/// `igvm_defs` 0.5, documentation of each structure; QEMU, backends/igvm.c.
+/// `igvm_defs` 0.5, documentation of each structure; for the others the loader's own `source`.
 #[derive(Clone, Debug)]
 pub struct IgvmLaunch {
     /// The file.
     pub file: Igvm,
+    /// Who loads it. Must deliver the VMSA as `options` do.
+    pub loader: &'static IgvmLoader,
     /// The command line for a guest that asks for it, without NUL.
     pub append: String,
     /// The guest's options.
@@ -54,6 +56,10 @@ impl IgvmLaunch {
     /// # Errors
     /// [`ImageError`].
     pub fn prepare(self) -> Result<Prepared, ImageError> {
+        let registers = matches!(self.options.delivery, Delivery::Registers);
+        if registers == self.loader.is_direct() {
+            return Err(ImageError::LoaderDelivery { loader: self.loader.name, registers });
+        }
         let context = self.boot_context();
         let features = self.features(context.as_ref().map(|(_, vmsa)| &**vmsa));
         let mut loader = Loader::new(&self, features);
@@ -97,12 +103,23 @@ impl IgvmLaunch {
     }
 }
 
+/// Adjacent pages of one kind that QEMU launches together.
+struct Run {
+    /// Index of the first of them in the plan.
+    first: usize,
+    kind: PageKind,
+    /// Where the next page would have to lie.
+    end: u64,
+}
+
 /// Carries out the directives of a file.
 struct Loader<'a> {
     launch: &'a IgvmLaunch,
     features: SevFeatures,
     memory: Vec<MemoryRegion>,
     pages: Vec<LaunchPage>,
+    /// The pages that QEMU has collected and not launched yet.
+    run: Option<Run>,
     areas: BTreeMap<u32, Area>,
     zeros: Zeros,
     boot_placed: bool,
@@ -120,6 +137,7 @@ impl<'a> Loader<'a> {
             features,
             memory: launch_memory(launch.file.directives()),
             pages: Vec::new(),
+            run: None,
             areas: BTreeMap::new(),
             zeros: Zeros::default(),
             boot_placed: false,
@@ -143,7 +161,7 @@ impl<'a> Loader<'a> {
                 Directive::ParameterInsert { gpa, area } => {
                     // The reader made sure that every area is declared, and inserted once.
                     let area = self.areas.remove(area).expect("the reader checked the area");
-                    self.pages.push(LaunchPage::Unmeasured { gpa: *gpa, data: PageBytes::new(area.finish())? });
+                    self.insert(*gpa, area)?;
                 }
                 // Part of the guest's memory, not of the launch.
                 Directive::RequiredMemory { .. } => {}
@@ -153,21 +171,64 @@ impl<'a> Loader<'a> {
                         self.boot_placed = true;
                     }
                 }
-                Directive::VpContext { vp_index, .. } => {
-                    self.warnings.push(ImageWarning::OtherVpContext { vp_index: *vp_index });
-                }
+                Directive::VpContext { gpa, vp_index, page } => self.other_context(*gpa, *vp_index, page),
             }
+        }
+        if self.launch.loader.order == PageOrder::Address {
+            self.pages.sort_by_key(LaunchPage::gpa);
+        }
+        Ok(())
+    }
+
+    /// The state of a processor that is not the boot processor.
+    fn other_context(&mut self, gpa: Gpa, vp_index: u16, page: &Bytes) {
+        let vmsa = match self.launch.loader.other_contexts {
+            OtherContexts::LeftOut => {
+                self.warnings.push(ImageWarning::OtherVpContext { vp_index });
+                return;
+            }
+            OtherContexts::Measured => Vmsa::read_from_bytes(page).expect("a VP context is as long as a VMSA"),
+            OtherContexts::Blank => Vmsa::default(),
+        };
+        self.pages.push(LaunchPage::Vmsa { gpa, vmsa: Box::new(vmsa) });
+    }
+
+    /// A parameter area becomes guest memory.
+    fn insert(&mut self, gpa: Gpa, area: Area) -> Result<(), ImageError> {
+        let bytes = area.finish();
+        let bytes = match self.launch.loader.parameters {
+            ParameterPages::All => bytes,
+            ParameterPages::First => bytes.slice(..PAGE_SIZE.min(bytes.len())),
+        };
+        let page = LaunchPage::Unmeasured { gpa, data: PageBytes::new(bytes)? };
+        match &mut self.run {
+            // QEMU launches the area at once, and the run when it ends.
+            Some(run) if self.launch.loader.order == PageOrder::Runs => {
+                self.pages.insert(run.first, page);
+                run.first += 1;
+            }
+            _ => self.pages.push(page),
         }
         Ok(())
     }
 
     fn page(&mut self, gpa: Gpa, len: u64, kind: PageKind, data: Option<&Bytes>) -> Result<(), ImageError> {
-        self.large += usize::from(len != PAGE_SIZE as u64 && data.is_some());
-        let page = match kind {
-            PageKind::Shared => {
+        let loader = self.launch.loader;
+        let large = len != PAGE_SIZE as u64;
+        if large && loader.large == LargePages::Refused {
+            return Err(ImageError::LoaderLargePage { loader: loader.name, gpa });
+        }
+        self.large += usize::from(large && data.is_some());
+        let kind = match (kind, loader.shared) {
+            (PageKind::Shared, SharedPages::LeftOut) => {
                 self.shared += 1;
                 return Ok(());
             }
+            (PageKind::Shared, SharedPages::Launched) => PageKind::Normal,
+            (kind, _) => kind,
+        };
+        let page = match kind {
+            PageKind::Shared => unreachable!("left out or launched as normal"),
             PageKind::Secrets => LaunchPage::Secrets { gpa },
             PageKind::Cpuid => {
                 let replaced = ImageWarning::CpuidReplaced;
@@ -176,13 +237,16 @@ impl<'a> Loader<'a> {
                 }
                 LaunchPage::Cpuid { gpa, table: self.launch.options.cpuid.clone() }
             }
+            PageKind::Normal if data.is_none() && loader.dataless == DatalessPages::Zero => {
+                LaunchPage::Zero { gpa, len }
+            }
             PageKind::Normal => {
                 self.dataless += usize::from(data.is_none());
                 LaunchPage::Normal { gpa, data: self.contents(len, data)? }
             }
             PageKind::Unmeasured => LaunchPage::Unmeasured { gpa, data: self.contents(len, data)? },
         };
-        self.push(page);
+        self.push(page, kind);
         Ok(())
     }
 
@@ -191,8 +255,13 @@ impl<'a> Loader<'a> {
         Ok(PageBytes::new(data.cloned().unwrap_or_else(|| self.zeros.page(len)))?)
     }
 
-    /// Appends a page, to the last run if it goes on there in guest memory and in the file.
-    fn push(&mut self, page: LaunchPage) {
+    /// Appends a page, to the last one if it goes on there in guest memory and in the file.
+    fn push(&mut self, page: LaunchPage, kind: PageKind) {
+        let end = page.gpa().0 + page.len_bytes();
+        match &mut self.run {
+            Some(run) if run.kind == kind && run.end == page.gpa().0 => run.end = end,
+            run => *run = Some(Run { first: self.pages.len(), kind, end }),
+        }
         if let Some(last) = self.pages.last_mut()
             && let Some(joined) = join(last, &page, &self.launch.file)
         {
@@ -227,12 +296,18 @@ impl<'a> Loader<'a> {
 
     /// The VMSAs that KVM makes: of the file's context, and of QEMU's reset state for the others.
     fn registers(&mut self, gpa: Gpa, vmsa: &Vmsa) -> BootState {
-        if gpa != LEGACY_VMSA_GPA {
-            self.warnings.push(ImageWarning::QemuRefusesGpa { gpa });
-        }
-        let boot = replay::through_registers(vmsa, self.features);
+        let options = &self.launch.options;
+        let reset = |vmm: &ResetProfile| vmm.vmsa(reset::BOOT_EIP, options.cpu_signature, self.features);
+        let (boot, others) = if self.launch.loader.state == StateDelivery::CloudHypervisorRegisters {
+            let others = reset(reset::kvm());
+            (replay::through_cloud_hypervisor(vmsa, &others), others)
+        } else {
+            if gpa != LEGACY_VMSA_GPA {
+                self.warnings.push(ImageWarning::QemuRefusesGpa { gpa });
+            }
+            (replay::through_registers(vmsa, self.features), reset(options.vmm))
+        };
         self.warnings.extend(replay::losses(vmsa, &boot));
-        let others = reset::qemu(reset::BOOT_EIP, self.launch.options.cpu_signature, self.features);
         BootState::Registers { boot: Box::new(boot), others: Box::new(others) }
     }
 
@@ -267,7 +342,8 @@ impl<'a> Loader<'a> {
             (self.dataless > 0).then_some(ImageWarning::DatalessPages { count: self.dataless }),
             (self.shared > 0).then_some(ImageWarning::SharedPages { count: self.shared }),
             (self.large > 0).then_some(ImageWarning::LargePages { count: self.large }),
-            inserts_after_pages.then_some(ImageWarning::InsertAfterPages),
+            (inserts_after_pages && self.launch.loader.order == PageOrder::File)
+                .then_some(ImageWarning::InsertAfterPages),
             file.is_relocatable().then_some(ImageWarning::NotRelocated),
         ];
         self.warnings.extend(found.into_iter().flatten());

@@ -51,11 +51,10 @@ impl KernelHashes {
     /// sev-snp-measure 0.0.13, `sev_hashes.py`. The VMM patches its own copy of the kernel's setup header before it hands
     /// it over; hashed is the file as it is, before that.
     pub fn new(kernel: &[u8], initrd: Option<&[u8]>, cmdline: Option<&str>) -> Self {
-        let terminated = Sha256::new().chain_update(cmdline.unwrap_or_default()).chain_update([0]);
         Self {
             kernel: Sha256::digest(kernel).into(),
             initrd: Sha256::digest(initrd.unwrap_or_default()).into(),
-            cmdline: terminated.finalize().into(),
+            cmdline: Self::hash_of_cmdline(cmdline.unwrap_or_default()),
         }
     }
 
@@ -72,6 +71,18 @@ impl KernelHashes {
         let table = self.table();
         page[offset..offset + table.len()].copy_from_slice(&table);
         Ok(page)
+    }
+
+    /// The table as SEV and SEV-ES measure it: padded with zeros to a multiple of 16 bytes.
+    pub(crate) fn padded_table(&self) -> Vec<u8> {
+        let mut table = self.table();
+        table.resize(PADDED_LEN, 0);
+        table
+    }
+
+    /// SHA-256 of a command line as it is put into the table: with a NUL at its end.
+    pub fn hash_of_cmdline(cmdline: &str) -> [u8; 32] {
+        Sha256::new_with_prefix(cmdline).chain_update([0]).finalize().into()
     }
 
     /// The table: its own header, then command line, initial RAM disk, kernel.

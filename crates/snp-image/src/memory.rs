@@ -1,7 +1,8 @@
 //! Guest memory around an image, and where a boot VMSA goes that the image does not place.
 
+use bytes::Bytes;
 use snp_abi::{Gpa, PAGE_SIZE};
-use snp_launch::{LaunchPage, MemoryRegion};
+use snp_launch::{LaunchPage, MemoryRegion, PageBytes, PlanError};
 
 const PAGE: u64 = PAGE_SIZE as u64;
 
@@ -24,6 +25,17 @@ pub(crate) fn regions(pages: &[LaunchPage], extra: &[MemoryRegion]) -> Vec<Memor
         joins
     });
     regions
+}
+
+/// Appends unmeasured pages of zeros, a non-zero multiple of 4 KiB in all. They share 2 MiB of zeros, however many there
+/// are: an image may ask for 4 GiB.
+pub(crate) fn unmeasured_zeros(gpa: Gpa, len: u64, pages: &mut Vec<LaunchPage>) -> Result<(), PlanError> {
+    let zeros = Bytes::from(vec![0; len.min(2 << 20) as usize]);
+    for start in (0..len).step_by(zeros.len()) {
+        let data = PageBytes::new(zeros.slice(..(len - start).min(zeros.len() as u64) as usize))?;
+        pages.push(LaunchPage::Unmeasured { gpa: Gpa(gpa.0 + start), data });
+    }
+    Ok(())
 }
 
 /// The highest page that lies below `below`, is not 2 MiB-aligned and is not one of `pages`; `None` if there is none

@@ -7,8 +7,8 @@ use proptest::prelude::*;
 use sha2::{Digest, Sha384};
 use snp_abi::{Gpa, GuestPolicy, KeyAlgorithm, PAGE_SIZE, SevFeatures, Vmsa};
 use snp_image::{
-    Delivery, Directive, GuestOptions, Igvm, IgvmFault, IgvmLaunch, IgvmWriter, ImageError, ImageWarning, PageKind,
-    ParameterKind, Prepared,
+    Delivery, Directive, GuestOptions, Igvm, IgvmFault, IgvmLaunch, IgvmLoader, IgvmWriter, ImageError, ImageWarning,
+    PageKind, ParameterKind, Prepared,
 };
 use snp_launch::{BootState, LaunchPage, PlanError, PlanWarning, predict};
 use zerocopy::{FromZeros, IntoBytes};
@@ -37,9 +37,13 @@ fn direct() -> Delivery {
     Delivery::Direct { vmsa: None, gpa: None }
 }
 
+fn loader_for(delivery: &Delivery) -> &'static IgvmLoader {
+    if matches!(delivery, Delivery::Registers) { IgvmLoader::qemu_replay() } else { IgvmLoader::qemu_direct() }
+}
+
 fn launch(file: Vec<u8>, delivery: Delivery) -> IgvmLaunch {
     let file = Igvm::parse(Bytes::from(file)).expect("a valid file");
-    IgvmLaunch { file, append: "quiet".into(), options: GuestOptions::new(delivery) }
+    IgvmLaunch { file, loader: loader_for(&delivery), append: "quiet".into(), options: GuestOptions::new(delivery) }
 }
 
 fn prepare(file: Vec<u8>) -> Prepared {
@@ -415,7 +419,8 @@ proptest! {
         if let Ok(file) = Igvm::parse(Bytes::from(bytes)) {
             for delivery in [direct(), Delivery::Registers] {
                 let options = GuestOptions::new(delivery);
-                let _ = IgvmLaunch { file: file.clone(), append: String::new(), options }.prepare();
+                let loader = loader_for(&options.delivery);
+                let _ = IgvmLaunch { file: file.clone(), loader, append: String::new(), options }.prepare();
             }
         }
     }

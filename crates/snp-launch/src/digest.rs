@@ -4,7 +4,8 @@
 //! a [`PageInfo`], which holds the digest before, the hash of the page, its type, its address and its permissions. The
 //! page hashes are independent of each other and are computed side by side; only the chain is serial.
 
-use snp_abi::{Gpa, LEGACY_VMSA_GPA, LaunchDigest, PAGE_SIZE, PageInfo, PageType, VmplPermissions};
+use snp_abi::{Gpa, LEGACY_VMSA_GPA, LaunchDigest, PAGE_SIZE, PageInfo, PageType, VmplPermissions, Vmsa};
+use zerocopy::IntoBytes;
 
 use crate::{BootState, LaunchPage, LaunchPlan, hasher};
 
@@ -32,6 +33,8 @@ use crate::{BootState, LaunchPage, LaunchPlan, hasher};
 #[derive(Clone, Debug, Default)]
 pub struct DigestEngine {
     digest: LaunchDigest,
+    /// VMSAs are hashed as they are.
+    verbatim_vmsas: bool,
 }
 
 /// One measured page and the digest after it.
@@ -55,7 +58,13 @@ impl DigestEngine {
 
     /// Goes on after a launch that got as far as `digest`.
     pub fn resume(digest: LaunchDigest) -> Self {
-        Self { digest }
+        Self { digest, ..Self::default() }
+    }
+
+    /// Hashes VMSAs as they are, TSC_SCALE and TSC_OFFSET with them: the digest that tools compute which do not know that
+    /// the firmware zeroes both. No launch has it.
+    pub fn with_verbatim_vmsas(self) -> Self {
+        Self { verbatim_vmsas: true, ..self }
     }
 
     /// The digest so far.
@@ -75,6 +84,14 @@ impl DigestEngine {
     pub fn page(&mut self, page: &LaunchPage) -> LaunchDigest {
         self.page_steps(page, &mut |_| {});
         self.digest
+    }
+
+    /// Extends the digest by all pages of a plan and the VMSAs that KVM makes, telling every step.
+    pub fn plan(&mut self, plan: &LaunchPlan, step: &mut dyn FnMut(DigestStep)) {
+        for page in &plan.pages {
+            self.page_steps(page, step);
+        }
+        self.legacy_vmsas(&plan.boot, plan.vcpus, step);
     }
 
     /// Extends the digest by one PAGE_INFO and returns the new digest.
@@ -113,8 +130,12 @@ impl DigestEngine {
     }
 
     /// As [`page`](Self::page), telling every step.
-    fn page_steps(&mut self, page: &LaunchPage, step: &mut dyn FnMut(DigestStep)) {
+    pub fn page_steps(&mut self, page: &LaunchPage, step: &mut dyn FnMut(DigestStep)) {
         let (page_type, start) = (page.page_type(), page.gpa());
+        let contents = match page {
+            LaunchPage::Vmsa { vmsa, .. } => Some(self.vmsa_contents(vmsa)),
+            _ => None,
+        };
         let mut at = 0_u64;
         let mut next = |contents| {
             self.step(page_type, Gpa(start.0.wrapping_add(at)), contents, step);
@@ -122,7 +143,7 @@ impl DigestEngine {
         };
         match page {
             LaunchPage::Normal { data, .. } => hasher::each_page(data.bytes(), next),
-            LaunchPage::Vmsa { vmsa, .. } => next(hasher::vmsa(vmsa)),
+            LaunchPage::Vmsa { .. } => next(contents.expect("of a VMSA")),
             LaunchPage::Zero { .. }
             | LaunchPage::Unmeasured { .. }
             | LaunchPage::Secrets { .. }
@@ -130,6 +151,10 @@ impl DigestEngine {
                 (0..page.len_bytes() / PAGE_SIZE as u64).for_each(|_| next(hasher::NO_CONTENTS));
             }
         }
+    }
+
+    fn vmsa_contents(&self, vmsa: &Vmsa) -> [u8; 48] {
+        if self.verbatim_vmsas { snp_sha384::sha384(vmsa.as_bytes()) } else { hasher::vmsa(vmsa) }
     }
 
     /// One page without IMI and permissions.
@@ -142,11 +167,11 @@ impl DigestEngine {
     /// same address.
     fn legacy_vmsas(&mut self, boot: &BootState, vcpus: u32, step: &mut dyn FnMut(DigestStep)) {
         let BootState::Registers { boot, others } = boot else { return };
-        let mut contents = hasher::vmsa(boot);
+        let mut contents = self.vmsa_contents(boot);
         for index in 0..vcpus {
             if index == 1 {
                 // The others are alike: 511 of them are hashed once.
-                contents = hasher::vmsa(others);
+                contents = self.vmsa_contents(others);
             }
             self.step(PageType::VMSA, LEGACY_VMSA_GPA, contents, step);
         }
@@ -186,12 +211,31 @@ pub fn predict(plan: &LaunchPlan) -> LaunchDigest {
     predict_steps(plan, &mut |_| {})
 }
 
+/// The digests of a plan with each of several numbers of vCPUs, in one pass over its pages: `result[i]` is the digest with
+/// `vcpus[i]` vCPUs. The plan's own number is not asked.
+///
+/// Takes time in proportion to the pages of the plan and, with [`BootState::Registers`], to the greatest number.
+pub fn predict_counts(plan: &LaunchPlan, vcpus: &[u32]) -> Vec<LaunchDigest> {
+    let mut engine = DigestEngine::new();
+    for page in &plan.pages {
+        engine.page(page);
+    }
+    counts_from(engine.digest(), &plan.boot, vcpus)
+}
+
+/// As [`predict_counts`], for a launch whose pages gave `pages`.
+pub fn counts_from(pages: LaunchDigest, boot: &BootState, vcpus: &[u32]) -> Vec<LaunchDigest> {
+    let mut engine = DigestEngine::resume(pages);
+    let greatest = vcpus.iter().copied().max().unwrap_or_default();
+    let mut digests = vec![pages];
+    engine.legacy_vmsas(boot, greatest, &mut |step| digests.push(step.digest));
+    let last = digests.len() - 1;
+    vcpus.iter().map(|count| digests[last.min(*count as usize)]).collect()
+}
+
 /// As [`predict`], telling every page and the digest after it to `step`, in the order in which they are measured.
 pub fn predict_steps(plan: &LaunchPlan, step: &mut dyn FnMut(DigestStep)) -> LaunchDigest {
     let mut engine = DigestEngine::new();
-    for page in &plan.pages {
-        engine.page_steps(page, step);
-    }
-    engine.legacy_vmsas(&plan.boot, plan.vcpus, step);
+    engine.plan(plan, step);
     engine.digest()
 }

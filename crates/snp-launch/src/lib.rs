@@ -11,7 +11,7 @@ mod plan;
 mod platform;
 mod validate;
 
-pub use digest::{DigestEngine, DigestStep, predict, predict_steps};
+pub use digest::{DigestEngine, DigestStep, counts_from, predict, predict_counts, predict_steps};
 pub use plan::{BootState, IdBlockPair, LaunchPage, LaunchPlan, MemoryRegion, PageBytes, PlanError};
 pub use platform::{
     CommandRecord, LaunchError, LaunchObserver, Launched, LaunchedVcpu, NoObserver, PageRecord, Platform, VmsaSource,

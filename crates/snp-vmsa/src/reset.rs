@@ -1,11 +1,18 @@
 //! Reset states: what each VMM, in each era, puts into the VMSA of a processor that comes out of reset.
 //!
-//! All share the architecture's reset state and differ in what the table's columns say. A new VMM or era is one more row.
+//! The rows are data: `profiles.toml` beside this crate's manifest, with the source of each and the vector that proves it.
+//! All rows of one `state` share that state and differ in what their columns say. A new VMM or era is one more row.
 
+use std::sync::LazyLock;
+
+use serde::Deserialize;
 use snp_abi::{Segment, SevFeatures, Vmsa};
 
+use crate::era::{Date, Era, KernelVersion, open_ends};
+
 /// What RDX holds at reset.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(from = "RdxColumn")]
 pub enum ResetRdx {
     /// The processor's signature, as the architecture has it.
     Signature,
@@ -13,125 +20,195 @@ pub enum ResetRdx {
     Fixed(u64),
 }
 
-/// The reset state of one VMM in one era.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The column as it is written.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum RdxColumn {
+    Number(u64),
+    Signature(Signature),
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Signature {
+    Signature,
+}
+
+impl From<RdxColumn> for ResetRdx {
+    fn from(column: RdxColumn) -> Self {
+        match column {
+            RdxColumn::Number(value) => Self::Fixed(value),
+            RdxColumn::Signature(Signature::Signature) => Self::Signature,
+        }
+    }
+}
+
+/// What a profile's processors start in, before the columns are applied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StartState {
+    /// Real mode; the upper half of EIP in CS.base.
+    Reset,
+    /// 32-bit protected mode with flat segments and EIP in RIP, as COCONUT-SVSM starts; the same for all processors.
+    Flat,
+}
+
+/// When the CPUID page of a firmware's metadata is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CpuidOrder {
+    /// Where it stands in the metadata.
+    InOrder,
+    /// After all other pages of the metadata.
+    Last,
+}
+
+/// The page type with which a firmware's SEC_MEM sections are launched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SecMem {
+    /// ZERO.
+    Zero,
+    /// UNMEASURED.
+    Unmeasured,
+}
+
+/// The reset state of one VMM in one era: one row of the registry.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct ResetProfile {
     /// The name by which it is asked for, lower case.
-    pub name: &'static str,
+    pub name: String,
     /// The VMM.
-    pub vmm: &'static str,
-    /// When it applies.
-    pub era: &'static str,
+    pub vmm: String,
+    /// When it applies, in words.
+    pub era: String,
+    /// Rows of one family follow each other in time.
+    pub family: String,
+    /// The first day of the era; `None` if it is open.
+    #[serde(default)]
+    pub since: Option<Date>,
+    /// The first day after the era; `None` if it is open.
+    #[serde(default)]
+    pub until: Option<Date>,
+    /// The first kernel version of the era and the first after it; `None` if the kernel does not matter.
+    #[serde(default, deserialize_with = "open_ends")]
+    pub linux: Option<[Option<KernelVersion>; 2]>,
+    /// What the columns below are applied to.
+    pub state: StartState,
     /// Attributes of CS.
+    #[serde(rename = "cs")]
     pub cs_attrib: u16,
     /// Attributes of CS for a processor that starts at [`BOOT_EIP`].
+    #[serde(rename = "boot_cs")]
     pub boot_cs_attrib: u16,
     /// Attributes of SS.
+    #[serde(rename = "ss")]
     pub ss_attrib: u16,
+    /// Attributes of DS, ES, FS and GS in real mode.
+    #[serde(rename = "data", default = "data_attrib")]
+    pub data_attrib: u16,
     /// Attributes of TR.
+    #[serde(rename = "tr")]
     pub tr_attrib: u16,
     /// RDX.
     pub rdx: ResetRdx,
+    /// RSP of a processor that starts at [`BOOT_EIP`].
+    #[serde(default)]
+    pub rsp: u64,
+    /// RBP of a processor that starts at [`BOOT_EIP`].
+    #[serde(default)]
+    pub rbp: u64,
+    /// RSI of a processor that starts at [`BOOT_EIP`].
+    #[serde(default)]
+    pub rsi: u64,
     /// MXCSR.
     pub mxcsr: u32,
     /// The x87 control word.
     pub fcw: u16,
     /// G_PAT.
     pub g_pat: u64,
+    /// SEV_FEATURES of a guest that asks for none.
+    pub features: SevFeaturesColumn,
+    /// When the CPUID page is measured.
+    pub cpuid: CpuidOrder,
+    /// How SEC_MEM sections are measured.
+    pub sec_mem: SecMem,
     /// Where the row comes from.
-    pub source: &'static str,
+    pub source: String,
+    /// The test that proves it.
+    pub vector: String,
+}
+
+/// SEV_FEATURES as the registry writes them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct SevFeaturesColumn(u64);
+
+impl From<SevFeaturesColumn> for SevFeatures {
+    fn from(column: SevFeaturesColumn) -> Self {
+        Self(column.0)
+    }
 }
 
 /// Where the boot processor starts: the architecture's reset vector, 16 bytes below 4 GiB.
 pub const BOOT_EIP: u32 = 0xffff_fff0;
 
-/// PAT at reset: WB, WT, UC-, UC, twice.
-const PAT: u64 = 0x0007_0406_0007_0406;
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Registry {
+    profile: Vec<ResetProfile>,
+}
 
-/// QEMU on a current Linux, the row that the others are told from.
-const QEMU: ResetProfile = ResetProfile {
-    name: "qemu",
-    vmm: "QEMU on KVM",
-    era: "Linux 6.10 and later",
-    cs_attrib: 0x9b,
-    boot_cs_attrib: 0x9b,
-    ss_attrib: 0x93,
-    tr_attrib: 0x8b,
-    rdx: ResetRdx::Signature,
-    mxcsr: 0x1f80,
-    fcw: 0x37f,
-    g_pat: PAT,
-    source: "sev-snp-measure 0.0.13 vmsa.py, VMMType.QEMU; virtee/sev vmsa.rs",
-};
+static PROFILES: LazyLock<Vec<ResetProfile>> = LazyLock::new(|| {
+    let registry: Registry = toml::from_str(include_str!("../profiles.toml")).expect("a test parses the registry");
+    registry.profile
+});
 
-/// Amazon EC2 as it is now.
-const EC2: ResetProfile = ResetProfile {
-    name: "ec2",
-    vmm: "Amazon EC2",
-    era: "2026 and later",
-    boot_cs_attrib: 0x9a,
-    ss_attrib: 0x92,
-    tr_attrib: 0x83,
-    rdx: ResetRdx::Fixed(0x600),
-    mxcsr: 0,
-    fcw: 0,
-    source: "sev-snp-measure 0.0.13 vmsa.py, VMMType.ec2",
-    ..QEMU
-};
-
-/// Every known reset state.
+/// Every known reset state, in the registry's order.
 ///
 /// `direct` is this project's own: what the direct uAPI profiles give the boot processor when the user supplies no VMSA.
 /// It equals `qemu`, the state in which KVM itself starts a processor, so that firmware finds what it expects whoever made
 /// its VMSA. In particular it has EFER.SVME, without which VMRUN refuses any VMSA, and CR4.MCE, which KVM sets. It is a row
 /// of its own because `qemu` follows what QEMU does, while a digest made with `direct` must never change.
-pub const PROFILES: &[ResetProfile] = &[
-    QEMU,
-    ResetProfile {
-        name: "qemu-pre-6.10",
-        era: "before Linux 6.10, whose KVM_SEV_INIT2 put the x87 and SSE state into the VMSA",
-        mxcsr: 0,
-        fcw: 0,
-        source: "sev-snp-measure pull requests 48 and 49 (MXCSR and FCW were 0 before KVM_SEV_INIT2)",
-        ..QEMU
-    },
-    EC2,
-    ResetProfile {
-        name: "ec2-pre-2026",
-        era: "before 2026 (aws/uefi issue 19)",
-        rdx: ResetRdx::Fixed(0),
-        source: "virtee/sev vmsa.rs, VMMType::EC2; sev-snp-measure issue 60",
-        ..EC2
-    },
-    ResetProfile {
-        name: "gce",
-        vmm: "Google Compute Engine",
-        era: "any",
-        rdx: ResetRdx::Fixed(0x600),
-        mxcsr: 0,
-        fcw: 0,
-        g_pat: 0x0007_0106,
-        source: "sev-snp-measure 0.0.13 vmsa.py, VMMType.gce",
-        ..QEMU
-    },
-    ResetProfile {
-        name: "direct",
-        vmm: "snpkit, for VMSAs supplied by user space",
-        era: "any",
-        source: "this project; AMD 24593 (APM volume 2), Processor Initialization State; EFER.SVME and CR4.MCE as KVM",
-        ..QEMU
-    },
-];
+pub fn profiles() -> &'static [ResetProfile] {
+    &PROFILES
+}
 
 /// The profile called `name` (upper and lower case alike).
 pub fn find(name: &str) -> Option<&'static ResetProfile> {
-    PROFILES.iter().find(|profile| profile.name.eq_ignore_ascii_case(name))
+    profiles().iter().find(|profile| profile.name.eq_ignore_ascii_case(name))
+}
+
+/// The profile of a family in an era. Where more than one applies, the first of the registry: rows that are asked for by
+/// name only stand after it.
+///
+/// ```
+/// use snp_vmsa::reset::find_in_era;
+/// assert_eq!(find_in_era("ec2", &"2025-06-01".parse()?).unwrap().name, "ec2-pre-2026");
+/// assert_eq!(find_in_era("qemu", &"6.8".parse()?).unwrap().name, "qemu-pre-6.10");
+/// # Ok::<(), snp_vmsa::era::EraError>(())
+/// ```
+pub fn find_in_era(family: &str, era: &Era) -> Option<&'static ResetProfile> {
+    profiles().iter().find(|profile| profile.family.eq_ignore_ascii_case(family) && profile.applies_in(era))
 }
 
 impl ResetProfile {
+    /// Whether the profile applies at a date, or on a kernel. A profile without kernel versions applies on every kernel.
+    pub fn applies_in(&self, era: &Era) -> bool {
+        match era {
+            Era::Date(date) => {
+                self.since.is_none_or(|since| since <= *date) && self.until.is_none_or(|until| *date < until)
+            }
+            Era::Kernel(version) => self.linux.is_none_or(|[since, until]| {
+                since.is_none_or(|since| since <= *version) && until.is_none_or(|until| *version < until)
+            }),
+        }
+    }
+
     /// The VMSA of a processor that starts at `eip`.
     ///
-    /// `eip`: 32-bit linear address; its upper half becomes CS.base, its lower half RIP. `cpu_signature`: as
+    /// `eip`: 32-bit linear address; in real mode its upper half becomes CS.base, its lower half RIP. `cpu_signature`: as
     /// [`cpu::signature`](crate::cpu::signature) gives it; unused where the VMM puts something else into RDX. `features`:
     /// with SNPActive.
     ///
@@ -139,26 +216,26 @@ impl ResetProfile {
     /// The row's own `source`. What the rows share is compared byte for byte with the pages that sev-snp-measure builds; that
     /// it is the state of AMD 24593 (APM volume 2), "Processor Initialization State", was not checked against the document.
     pub fn vmsa(&self, eip: u32, cpu_signature: u32, features: SevFeatures) -> Vmsa {
-        let cs_attrib = if eip == BOOT_EIP { self.boot_cs_attrib } else { self.cs_attrib };
-        let data = real_mode_segment(0x93);
+        let boot = eip == BOOT_EIP;
+        let cs_attrib = if boot { self.boot_cs_attrib } else { self.cs_attrib };
+        let start = match self.state {
+            StartState::Reset => self.reset(eip, cs_attrib),
+            StartState::Flat => self.flat(eip, cs_attrib),
+        };
+        let of_boot = |value| if boot { value } else { 0 };
         Vmsa {
-            es: data,
-            cs: Segment { selector: 0xf000, base: u64::from(eip & 0xffff_0000), ..real_mode_segment(cs_attrib) },
-            ss: real_mode_segment(self.ss_attrib),
-            ds: data,
-            fs: data,
-            gs: data,
             gdtr: real_mode_segment(0),
             ldtr: real_mode_segment(0x82),
             idtr: real_mode_segment(0),
             tr: real_mode_segment(self.tr_attrib),
             efer: 0x1000,
             cr4: 0x40,
-            cr0: 0x10,
             dr7: 0x400,
             dr6: 0xffff_0ff0,
             rflags: 0x2,
-            rip: u64::from(eip & 0xffff),
+            rsp: of_boot(self.rsp),
+            rbp: of_boot(self.rbp),
+            rsi: of_boot(self.rsi),
             g_pat: self.g_pat,
             rdx: match self.rdx {
                 ResetRdx::Signature => cpu_signature.into(),
@@ -168,9 +245,47 @@ impl ResetProfile {
             xcr0: 1,
             mxcsr: self.mxcsr,
             x87_fcw: self.fcw,
+            ..start
+        }
+    }
+
+    /// Real mode at `eip`.
+    fn reset(&self, eip: u32, cs_attrib: u16) -> Vmsa {
+        let data = real_mode_segment(self.data_attrib);
+        Vmsa {
+            es: data,
+            cs: Segment { selector: 0xf000, base: u64::from(eip & 0xffff_0000), ..real_mode_segment(cs_attrib) },
+            ss: real_mode_segment(self.ss_attrib),
+            ds: data,
+            fs: data,
+            gs: data,
+            cr0: 0x10,
+            rip: u64::from(eip & 0xffff),
             ..Vmsa::default()
         }
     }
+
+    /// 32-bit protected mode at `eip`.
+    fn flat(&self, eip: u32, cs_attrib: u16) -> Vmsa {
+        let flat = |selector, attrib| Segment { selector, attrib, limit: 0xffff_ffff, base: 0 };
+        let data = flat(16, self.ss_attrib);
+        Vmsa {
+            es: data,
+            cs: flat(8, cs_attrib),
+            ss: data,
+            ds: data,
+            fs: data,
+            gs: real_mode_segment(0x93),
+            cr0: 0x11,
+            rip: eip.into(),
+            ..Vmsa::default()
+        }
+    }
+}
+
+/// What most VMMs set.
+fn data_attrib() -> u16 {
+    0x93
 }
 
 /// A segment as reset leaves it: at 0, 64 KiB long.

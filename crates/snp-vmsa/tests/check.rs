@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 use snp_abi::{Gpa, Segment, SevFeatures, Vmpl, Vmsa};
 use snp_vmsa::check::{LaunchRules, Severity, launch_findings, rules, vmrun_findings};
-use snp_vmsa::reset::{BOOT_EIP, PROFILES, find};
+use snp_vmsa::reset::{BOOT_EIP, find, profiles};
 use zerocopy::FromBytes;
 
 const FEATURES: SevFeatures = SevFeatures(SevFeatures::SNP_ACTIVE);
@@ -92,7 +92,7 @@ fn good_states_pass() {
 
 #[test]
 fn every_reset_profile_passes() {
-    for profile in PROFILES {
+    for profile in profiles() {
         for eip in [BOOT_EIP, 0x80_b004] {
             let vmsa = profile.vmsa(eip, 0x00a1_0f10, SevFeatures(0x21));
             assert_eq!(vmrun_findings(&vmsa), [], "{} at {eip:#x}", profile.name);

@@ -2,7 +2,7 @@
 
 use sha2::{Digest, Sha384};
 use snp_abi::SevFeatures;
-use snp_vmsa::reset::{BOOT_EIP, PROFILES, ResetProfile, ResetRdx, find};
+use snp_vmsa::reset::{BOOT_EIP, ResetProfile, ResetRdx, find, find_in_era, profiles};
 use zerocopy::IntoBytes;
 
 fn page_hash(profile: &ResetProfile, eip: u32) -> String {
@@ -59,13 +59,31 @@ fn eras_differ_only_in_their_columns() {
     old_ec2.rdx = 0;
     assert_eq!(old_ec2, state("ec2-pre-2026"));
     assert_eq!(state("direct"), state("qemu"));
+    let mut meant = state("coconut-svsm");
+    meant.x87_fcw = 0x37f;
+    assert_eq!(meant, state("coconut-svsm-fcw"));
+}
+
+#[test]
+fn eras_pick_one_row_of_a_family() {
+    let name =
+        |family: &str, era: &str| find_in_era(family, &era.parse().unwrap()).map(|profile| profile.name.as_str());
+    assert_eq!(name("QEMU", "2026-11-23"), Some("qemu"));
+    assert_eq!(name("qemu", "6.9.12"), Some("qemu-pre-6.10"));
+    assert_eq!(name("qemu", "6.10"), Some("qemu"));
+    assert_eq!(name("ec2", "2025-12-31"), Some("ec2-pre-2026"));
+    assert_eq!(name("ec2", "2026-01-01"), Some("ec2"));
+    // EC2's kernel is not known: the row that stands first.
+    assert_eq!(name("ec2", "6.1"), Some("ec2"));
+    assert_eq!(name("gce", "6.1"), Some("gce"));
+    assert_eq!(name("xen", "6.1"), None);
 }
 
 #[test]
 fn names_are_unique_and_lower_case() {
-    for (i, profile) in PROFILES.iter().enumerate() {
+    for (i, profile) in profiles().iter().enumerate() {
         assert_eq!(profile.name, profile.name.to_lowercase());
-        assert!(PROFILES[..i].iter().all(|other| other.name != profile.name), "{}", profile.name);
+        assert!(profiles()[..i].iter().all(|other| other.name != profile.name), "{}", profile.name);
         assert_eq!(find(&profile.name.to_uppercase()), Some(profile));
     }
     assert_eq!(find("xen"), None);

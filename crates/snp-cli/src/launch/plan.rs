@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail, ensure};
 use snp_abi::{CPUID_FUNCTION_LIMIT, CpuidPage, KeyAlgorithm, PAGE_SIZE, Vmsa};
 use snp_asp::PlatformConfig;
-use snp_image::{Delivery, GuestOptions, Igvm, IgvmLaunch, KernelHashes, Ovmf, OvmfLaunch, Prepared};
+use snp_image::{Delivery, GuestOptions, Igvm, IgvmLaunch, IgvmLoader, KernelHashes, Ovmf, OvmfLaunch, Prepared};
 use snp_launch::{IdBlockPair, LaunchPlan};
 use snp_vmsa::check::{LaunchRules, launch_findings, vmrun_findings};
 use snp_vmsa::cpu;
@@ -61,7 +61,9 @@ fn kernel_hashes(args: &LaunchArgs, kernel: &Path) -> Result<KernelHashes> {
 
 fn igvm(file: bytes::Bytes, options: GuestOptions) -> Result<Prepared> {
     let file = Igvm::parse(file)?;
-    Ok(IgvmLaunch { file, append: String::new(), options }.prepare()?)
+    let direct = matches!(options.delivery, Delivery::Direct { .. });
+    let loader = if direct { IgvmLoader::qemu_direct() } else { IgvmLoader::qemu_replay() };
+    Ok(IgvmLaunch { file, loader, append: String::new(), options }.prepare()?)
 }
 
 fn options(args: &LaunchArgs, config: &PlatformConfig, vmsa: Option<Box<Vmsa>>) -> Result<GuestOptions> {

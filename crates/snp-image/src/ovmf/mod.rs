@@ -63,6 +63,20 @@ impl Ovmf {
         Ok(Self { flash, table, sections })
     }
 
+    /// Reads an image for SEV or SEV-ES, which need no SEV-SNP metadata: without it there are no sections.
+    ///
+    /// # Errors
+    /// [`OvmfError`]: what is wrong, at which offset of the file.
+    pub fn parse_without_snp(flash: Bytes) -> Result<Self, OvmfError> {
+        match Self::parse(flash.clone()) {
+            Err(OvmfError::NoSevMetadata) => {
+                let table = Table::read(&flash)?;
+                Ok(Self { flash, table, sections: Vec::new() })
+            }
+            other => other,
+        }
+    }
+
     /// The whole image.
     pub fn flash(&self) -> &Bytes {
         &self.flash
