@@ -1,9 +1,13 @@
 //! The `snp` command: launch, measure and check SEV-SNP guests.
 
 mod example;
+mod guest;
 mod id_block;
 mod input;
 mod launch;
+mod map;
+mod measure;
+mod profiles;
 mod vmsa;
 
 use std::process::ExitCode;
@@ -21,6 +25,8 @@ struct Cli {
 #[derive(Subcommand, Debug)]
 enum Command {
     Launch(Box<launch::LaunchArgs>),
+    Measure(Box<measure::MeasureArgs>),
+    Profiles(profiles::ProfilesArgs),
     #[command(subcommand)]
     Vmsa(vmsa::VmsaCommand),
     #[command(subcommand)]
@@ -34,6 +40,8 @@ const UNUSABLE: u8 = 2;
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Launch(args) => launch::run(&args),
+        Command::Measure(args) => measure::run(&args),
+        Command::Profiles(args) => profiles::run(&args),
         Command::IdBlock(command) => id_block::run(command),
         Command::Vmsa(command) => vmsa::run(&command),
         Command::Example(args) => example::run(&args),

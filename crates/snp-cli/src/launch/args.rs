@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use snp_abi::{Gpa, GuestPolicy, SevFeatures};
 
-use crate::input;
+use crate::{guest, input};
 
 /// Launch a guest on the software platform and print its launch digest.
 ///
@@ -136,12 +136,7 @@ fn gpa(text: &str) -> Result<Gpa, String> {
 }
 
 fn features(text: &str) -> Result<SevFeatures, String> {
-    let features = SevFeatures(input::hex64(text)?);
-    if features.has(SevFeatures::SNP_ACTIVE) {
-        Ok(features)
-    } else {
-        Err(format!("{features:?} lacks SNPActive (bit 0), which every SNP guest has"))
-    }
+    guest::features(input::hex64(text)?)
 }
 
 fn policy(text: &str) -> Result<GuestPolicy, String> {

@@ -12,8 +12,8 @@ use snp_asp::PlatformConfig;
 use snp_launch::{CommandRecord, LaunchError, LaunchObserver, Platform};
 use snp_softkvm::{SoftPlatform, UapiProfile, profiles};
 
-pub(crate) use args::LaunchArgs;
-use args::{PlatformName, ProfileName};
+use args::PlatformName;
+pub(crate) use args::{LaunchArgs, ProfileName};
 use report::{Refusal, Report, Setting};
 use transcript::Transcript;
 
@@ -87,6 +87,12 @@ impl ProfileName {
             Self::VcpuState => &profiles::VCPU_STATE,
             Self::Mainline => &profiles::MAINLINE,
         }
+    }
+}
+
+impl ProfileName {
+    pub(crate) fn name(self) -> &'static str {
+        self.profile().name
     }
 }
 

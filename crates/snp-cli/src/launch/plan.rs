@@ -8,14 +8,10 @@ use snp_asp::PlatformConfig;
 use snp_image::{Delivery, GuestOptions, Igvm, IgvmLaunch, IgvmLoader, KernelHashes, Ovmf, OvmfLaunch, Prepared};
 use snp_launch::{IdBlockPair, LaunchPlan};
 use snp_vmsa::check::{LaunchRules, launch_findings, vmrun_findings};
-use snp_vmsa::cpu;
 use zerocopy::FromBytes;
 
 use super::args::{LaunchArgs, ProfileName};
-use crate::{example, id_block, input};
-
-/// The CPU model whose signature `mainline` guests have unless another is asked for.
-const DEFAULT_MODEL: &str = "EPYC-v4";
+use crate::{example, guest, id_block, input};
 
 /// A plan, and what is said about it.
 pub(super) struct PreparedLaunch {
@@ -53,10 +49,7 @@ fn ovmf(args: &LaunchArgs, path: &Path, options: GuestOptions) -> Result<Prepare
 }
 
 fn kernel_hashes(args: &LaunchArgs, kernel: &Path) -> Result<KernelHashes> {
-    let kernel = input::read(kernel, "kernel", input::IMAGE_LIMIT)?;
-    let initrd =
-        args.image.initrd.as_deref().map(|path| input::read(path, "initrd", input::IMAGE_LIMIT)).transpose()?;
-    Ok(KernelHashes::new(&kernel, initrd.as_deref(), args.image.append.as_deref()))
+    guest::kernel_hashes(kernel, args.image.initrd.as_deref(), args.image.append.as_deref())
 }
 
 fn igvm(file: bytes::Bytes, options: GuestOptions) -> Result<Prepared> {
@@ -91,12 +84,9 @@ fn signature(args: &LaunchArgs, direct: bool) -> Result<u32> {
         (_, Some(signature)) => return Ok(signature),
         (Some(model), None) => model,
         (None, None) if direct => return Ok(0),
-        (None, None) => DEFAULT_MODEL,
+        (None, None) => guest::DEFAULT_MODEL,
     };
-    cpu::signature(model).with_context(|| {
-        let known: Vec<_> = cpu::MODELS.iter().map(|model| model.name).collect();
-        format!("--vcpu-type {model}: not a known CPU model; known are {}", known.join(", "))
-    })
+    guest::model_signature(model)
 }
 
 /// What QEMU would put into the firmware's CPUID page, were the guest's processor the host's own. It is not measured.

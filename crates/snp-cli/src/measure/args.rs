@@ -1,0 +1,180 @@
+//! The options of `snp measure`: sev-snp-measure's by the same names, and ours.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use snp_abi::{Gpa, SevFeatures};
+use snp_vmsa::era::Era;
+
+use crate::guest::VcpuCounts;
+use crate::launch::ProfileName;
+use crate::{guest, input};
+
+/// Predict the launch digest of a guest.
+///
+/// Takes sev-snp-measure's options by the same names, so that a script can switch by changing the command. Prints the bare
+/// digest; with several vCPU counts, one line each: count and digest.
+///
+/// Exit codes: 0 predicted, 2 unusable input or options.
+#[derive(Args, Debug)]
+pub(crate) struct MeasureArgs {
+    /// Guest mode.
+    #[arg(long, value_enum, default_value_t = Mode::Snp, value_name = "MODE")]
+    pub(super) mode: Mode,
+
+    /// Number of vCPUs: `4`, a list `1,2,8` or a range `1..512`, all in one pass over the image.
+    #[arg(long, allow_hyphen_values = true, value_name = "N")]
+    pub(super) vcpus: Option<VcpuCounts>,
+
+    /// QEMU's name of the CPU model.
+    #[arg(long, value_name = "MODEL")]
+    pub(super) vcpu_type: Option<String>,
+
+    /// The CPU signature itself (CPUID Fn0000_0001_EAX).
+    #[arg(long, value_parser = number32, value_name = "VALUE")]
+    pub(super) vcpu_sig: Option<u32>,
+
+    /// CPU family, with --vcpu-model and --vcpu-stepping.
+    #[arg(long, requires_all = ["vcpu_model", "vcpu_stepping"], value_parser = clap::value_parser!(u16).range(0..=270), value_name = "FAMILY")]
+    pub(super) vcpu_family: Option<u16>,
+
+    /// CPU model number.
+    #[arg(long, requires = "vcpu_family", value_name = "MODEL")]
+    pub(super) vcpu_model: Option<u8>,
+
+    /// CPU stepping.
+    #[arg(long, requires = "vcpu_family", value_parser = clap::value_parser!(u8).range(0..=15), value_name = "STEPPING")]
+    pub(super) vcpu_stepping: Option<u8>,
+
+    /// The VMM: QEMU, ec2, gce, KRUN, or any family of `snp profiles`. [default: QEMU]
+    #[arg(long, value_name = "VMM")]
+    pub(super) vmm_type: Option<String>,
+
+    /// When the host runs, as a date (2025-06-30) or by its kernel (6.8): picks the VMM's VMSA profile. [default: now]
+    #[arg(long, conflicts_with = "vmsa_profile", value_name = "DATE|KERNEL")]
+    pub(super) era: Option<Era>,
+
+    /// A VMSA profile by its name (`snp profiles`), instead of --vmm-type and --era.
+    #[arg(long, conflicts_with = "vmm_type", value_name = "NAME")]
+    pub(super) vmsa_profile: Option<String>,
+
+    /// What the kernel's uAPI is: `mainline` measures a VMSA for every vCPU, the others one for the boot processor.
+    /// [default: mainline for firmware, the loader's for IGVM files]
+    #[arg(long, value_enum, value_name = "PROFILE")]
+    pub(super) profile: Option<ProfileName>,
+
+    #[command(flatten)]
+    pub(super) image: ImageArgs,
+
+    /// Kernel for direct boot.
+    #[arg(long, requires = "ovmf", value_name = "PATH")]
+    pub(super) kernel: Option<PathBuf>,
+
+    /// Initial RAM disk.
+    #[arg(long, requires = "kernel", value_name = "PATH")]
+    pub(super) initrd: Option<PathBuf>,
+
+    /// Kernel command line.
+    #[arg(long, value_name = "CMDLINE")]
+    pub(super) append: Option<String>,
+
+    /// SEV_FEATURES of the guest, with SNPActive (bit 0). [default: the VMM's, 0x1]
+    #[arg(long, value_parser = features, value_name = "VALUE")]
+    pub(super) guest_features: Option<SevFeatures>,
+
+    /// The digest after the firmware's pages (`--mode snp:ovmf-hash`), used instead of them.
+    #[arg(long, requires = "ovmf", value_parser = input::hex_bytes::<48>, value_name = "HASH")]
+    pub(super) snp_ovmf_hash: Option<[u8; 48]>,
+
+    /// How to print the measurement.
+    #[arg(long, value_enum, default_value_t = Format::Hex, value_name = "FORMAT")]
+    pub(super) output_format: Format,
+
+    /// The same as --output-format json.
+    #[arg(long, conflicts_with = "output_format")]
+    pub(super) json: bool,
+
+    /// Write the measured VMSAs to vmsa<N>.bin in the current directory.
+    #[arg(long)]
+    pub(super) dump_vmsa: bool,
+
+    /// SVSM binary (mode snp:svsm).
+    #[arg(long, value_name = "PATH")]
+    pub(super) svsm: Option<PathBuf>,
+
+    /// Size of the OVMF_VARS file in bytes (mode snp:svsm).
+    #[arg(long, conflicts_with = "vars_file", value_parser = input::number, value_name = "SIZE")]
+    pub(super) vars_size: Option<u64>,
+
+    /// OVMF_VARS file (mode snp:svsm).
+    #[arg(long, value_name = "PATH")]
+    pub(super) vars_file: Option<PathBuf>,
+
+    /// The boot processor's VMSA, 4096 bytes, for the direct profiles.
+    #[arg(long, value_name = "FILE")]
+    pub(super) vmsa: Option<PathBuf>,
+
+    /// Where the boot processor's VMSA lies, for the direct profiles.
+    #[arg(long, value_parser = gpa, value_name = "GPA")]
+    pub(super) vmsa_gpa: Option<Gpa>,
+
+    /// Say what the number is.
+    #[arg(short, long)]
+    pub(super) verbose: bool,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct ImageArgs {
+    /// OVMF firmware.
+    #[arg(long, required_unless_present = "igvm", conflicts_with = "igvm", value_name = "PATH")]
+    pub(super) ovmf: Option<PathBuf>,
+
+    /// IGVM file.
+    #[arg(long, value_name = "PATH")]
+    pub(super) igvm: Option<PathBuf>,
+
+    /// Who loads the IGVM file, or measures for who does (`snp profiles`). [default: qemu-direct]
+    #[arg(long, requires = "igvm", value_name = "LOADER")]
+    pub(super) loader: Option<String>,
+}
+
+/// Guest mode, by sev-snp-measure's names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Mode {
+    /// SEV.
+    Sev,
+    /// SEV-ES.
+    Seves,
+    /// SEV-SNP.
+    Snp,
+    /// SEV-SNP, the firmware's pages only.
+    #[value(name = "snp:ovmf-hash")]
+    SnpOvmfHash,
+    /// SEV-SNP with COCONUT-SVSM, without IGVM.
+    #[value(name = "snp:svsm")]
+    SnpSvsm,
+}
+
+/// How a measurement is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// Lower-case hexadecimal digits.
+    Hex,
+    /// Base64.
+    Base64,
+    /// JSON (docs/json.md).
+    Json,
+}
+
+fn features(text: &str) -> Result<SevFeatures, String> {
+    guest::features(input::number(text)?)
+}
+
+fn number32(text: &str) -> Result<u32, String> {
+    input::number(text)?.try_into().map_err(|_| format!("{text}: more than 32 bits"))
+}
+
+fn gpa(text: &str) -> Result<Gpa, String> {
+    let gpa = Gpa(input::number(text)?);
+    if gpa.is_page_aligned() { Ok(gpa) } else { Err(format!("{gpa} is not 4 KiB-aligned")) }
+}

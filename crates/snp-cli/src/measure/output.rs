@@ -1,0 +1,92 @@
+//! What `snp measure` prints.
+
+use std::io::Write;
+
+use anyhow::Result;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
+
+use super::Measured;
+use super::args::{Format, MeasureArgs, Mode};
+
+pub(super) fn print(args: &MeasureArgs, measured: &Measured) -> Result<()> {
+    let format = if args.json { Format::Json } else { args.output_format };
+    let text = match format {
+        Format::Hex => lines(args, measured, hex),
+        Format::Base64 => lines(args, measured, |digest| STANDARD.encode(digest)),
+        Format::Json => serde_json::to_string_pretty(&document(args, measured))? + "\n",
+    };
+    if format != Format::Json {
+        for warning in &measured.warnings {
+            eprintln!("warning: {warning}");
+        }
+    }
+    Ok(std::io::stdout().write_all(text.as_bytes())?)
+}
+
+/// One line per digest; the count is told where there is more than one.
+fn lines(args: &MeasureArgs, measured: &Measured, encode: fn(&[u8]) -> String) -> String {
+    let several = measured.digests.len() > 1;
+    let line = |(count, digest): &(Option<u32>, Vec<u8>)| {
+        let digest = encode(digest);
+        match count {
+            Some(count) if several && args.verbose => {
+                format!("Calculated {} guest measurement, {count} vCPUs: {digest}\n", args.mode.title())
+            }
+            Some(count) if several => format!("{count} {digest}\n"),
+            _ if args.verbose => format!("Calculated {} guest measurement: {digest}\n", args.mode.title()),
+            _ => format!("{digest}\n"),
+        }
+    };
+    measured.digests.iter().map(line).collect()
+}
+
+fn document(args: &MeasureArgs, measured: &Measured) -> Value {
+    let image = args.image.ovmf.as_ref().or(args.image.igvm.as_ref());
+    let digests: Vec<_> = measured
+        .digests
+        .iter()
+        .map(|(count, digest)| json!({ "vcpus": count, "launch_digest": hex(digest) }))
+        .collect();
+    let mut document = json!({
+        "mode": args.mode.name(),
+        "image": image.map(|path| path.display().to_string()),
+        "vmsa_profile": measured.vmm,
+        "profile": measured.profile,
+        "loader": measured.loader,
+        "measurements": digests,
+        "warnings": measured.warnings,
+    });
+    if let [(_, digest)] = measured.digests.as_slice() {
+        document["launch_digest"] = hex(digest).into();
+    }
+    document
+}
+
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+impl Mode {
+    /// As the command line has it.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Sev => "sev",
+            Self::Seves => "seves",
+            Self::Snp => "snp",
+            Self::SnpOvmfHash => "snp:ovmf-hash",
+            Self::SnpSvsm => "snp:svsm",
+        }
+    }
+
+    /// As sev-snp-measure's messages have it.
+    fn title(self) -> &'static str {
+        match self {
+            Self::Sev => "SEV",
+            Self::Seves => "SEV_ES",
+            Self::Snp | Self::SnpOvmfHash => "SEV_SNP",
+            Self::SnpSvsm => "SEV_SNP_SVSM",
+        }
+    }
+}
