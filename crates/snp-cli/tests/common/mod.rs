@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 /// A directory or program that CI provides, or `None` with the reason told.
-pub fn provided(variable: &str) -> Option<PathBuf> {
+pub(crate) fn provided(variable: &str) -> Option<PathBuf> {
     let path = std::env::var_os(variable).map(PathBuf::from);
     if path.is_none() {
         eprintln!("skipped: {variable} is not set; `cargo xtask artifacts` provides it");
@@ -15,30 +15,30 @@ pub fn provided(variable: &str) -> Option<PathBuf> {
 }
 
 /// Runs `snp`.
-pub fn snp<S: AsRef<std::ffi::OsStr>>(directory: &Path, arguments: &[S]) -> Output {
+pub(crate) fn snp<S: AsRef<std::ffi::OsStr>>(directory: &Path, arguments: &[S]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_snp")).args(arguments).current_dir(directory).output().expect("snp runs")
 }
 
 /// What `snp` prints, without the end of the last line.
-pub fn stdout(output: &Output) -> String {
+pub(crate) fn stdout(output: &Output) -> String {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout.clone()).expect("text").trim_end().to_owned()
 }
 
 /// Firmware that is all table: 64 KiB of pages that all differ, and what the table says.
 #[derive(Clone, Debug)]
-pub struct Firmware {
-    pub pages: usize,
-    pub reset_eip: Option<u32>,
-    pub hash_table: Option<u32>,
-    pub svsm_offset: Option<u32>,
+pub(crate) struct Firmware {
+    pub(crate) pages: usize,
+    pub(crate) reset_eip: Option<u32>,
+    pub(crate) hash_table: Option<u32>,
+    pub(crate) svsm_offset: Option<u32>,
     /// (GPA, bytes, kind); `None` leaves the metadata out.
-    pub sections: Option<Vec<(u32, u32, u32)>>,
+    pub(crate) sections: Option<Vec<(u32, u32, u32)>>,
 }
 
 impl Firmware {
     /// With everything but an SVSM entry, sections out of order.
-    pub fn full() -> Self {
+    pub(crate) fn full() -> Self {
         Self {
             pages: 16,
             reset_eip: Some(0x0080_b004),
@@ -56,11 +56,11 @@ impl Firmware {
     }
 
     /// An SVSM: firmware's table with an entry point of its own.
-    pub fn svsm() -> Self {
+    pub(crate) fn svsm() -> Self {
         Self { pages: 24, svsm_offset: Some(0x1_2340), hash_table: None, ..Self::full() }
     }
 
-    pub fn bytes(&self) -> Vec<u8> {
+    pub(crate) fn bytes(&self) -> Vec<u8> {
         let mut image: Vec<u8> = (0..self.pages * 4096).map(|i| (i / 4096 * 31 + i * 7 + 1) as u8).collect();
         let metadata_at = 4096;
         let mut table = Vec::new();
@@ -101,14 +101,14 @@ impl Firmware {
         image
     }
 
-    pub fn write(&self, path: &Path) -> PathBuf {
+    pub(crate) fn write(&self, path: &Path) -> PathBuf {
         std::fs::write(path, self.bytes()).expect("written");
         path.to_owned()
     }
 }
 
 /// A GUID as it lies in memory: the first three fields little-endian.
-pub fn guid(text: &str) -> [u8; 16] {
+pub(crate) fn guid(text: &str) -> [u8; 16] {
     let digits: String = text.chars().filter(|c| *c != '-').collect();
     let mut bytes: [u8; 16] = std::array::from_fn(|i| u8::from_str_radix(&digits[2 * i..2 * i + 2], 16).expect("hex"));
     bytes[..4].reverse();
