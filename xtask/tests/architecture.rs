@@ -23,6 +23,11 @@ const RULES: &[Rule] = &[
     Rule { name: "snp-vmsa", uses: &["snp-abi"], tests_use: &[] },
     Rule { name: "snp-launch", uses: &["snp-abi", "snp-sha384"], tests_use: &[] },
     Rule { name: "snp-image", uses: &["snp-abi", "snp-launch", "snp-vmsa"], tests_use: &["snp-guests"] },
+    Rule {
+        name: "snp-explain",
+        uses: &["snp-abi", "snp-image", "snp-launch", "snp-sha384", "snp-vmsa"],
+        tests_use: &["snp-guests"],
+    },
     Rule { name: "snp-asp", uses: &["snp-abi", "snp-sha384"], tests_use: &["snp-attest"] },
     Rule {
         name: "snp-softkvm",
@@ -37,6 +42,7 @@ const RULES: &[Rule] = &[
             "snp-abi",
             "snp-asp",
             "snp-attest",
+            "snp-explain",
             "snp-guests",
             "snp-image",
             "snp-launch",
@@ -59,6 +65,7 @@ const CORES: &[&str] = &[
     "snp-abi",
     "snp-asp",
     "snp-attest",
+    "snp-explain",
     "snp-guests",
     "snp-image",
     "snp-launch",

@@ -1,6 +1,7 @@
 //! The `snp` command: launch, measure and check SEV-SNP guests.
 
 mod example;
+mod explain;
 mod guest;
 mod id_block;
 mod input;
@@ -26,6 +27,7 @@ struct Cli {
 enum Command {
     Launch(Box<launch::LaunchArgs>),
     Measure(Box<measure::MeasureArgs>),
+    Explain(Box<explain::ExplainArgs>),
     Profiles(profiles::ProfilesArgs),
     #[command(subcommand)]
     Vmsa(vmsa::VmsaCommand),
@@ -41,6 +43,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Launch(args) => launch::run(&args),
         Command::Measure(args) => measure::run(&args),
+        Command::Explain(args) => explain::run(&args),
         Command::Profiles(args) => profiles::run(&args),
         Command::IdBlock(command) => id_block::run(command),
         Command::Vmsa(command) => vmsa::run(&command),

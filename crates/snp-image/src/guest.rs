@@ -2,7 +2,7 @@
 
 use snp_abi::{CpuidPage, Gpa, GuestPolicy, SevFeatures, Vmsa};
 use snp_launch::{IdBlockPair, LaunchPlan, PlanError, PlanWarning};
-use snp_vmsa::reset::ResetProfile;
+use snp_vmsa::reset::{CpuidOrder, ResetProfile, SecMem};
 use thiserror::Error;
 
 use crate::kernel::HashTableError;
@@ -15,6 +15,8 @@ pub struct GuestOptions {
     pub vcpus: u32,
     /// Who launches: what the VMM puts into reset VMSAs, and how it measures the firmware's metadata.
     pub vmm: &'static ResetProfile,
+    /// How a firmware's metadata is measured: as the VMM does, unless told otherwise.
+    pub pages: PageRules,
     /// CPUID Fn0000_0001_EAX, which processors have in RDX at reset.
     pub cpu_signature: u32,
     /// SEV_FEATURES with SNPActive; `None` takes those of the boot VMSA that is given or in the image, else the VMM's.
@@ -34,9 +36,15 @@ pub struct GuestOptions {
 impl GuestOptions {
     /// QEMU on a current Linux, one vCPU, an empty CPUID table and nothing else chosen.
     pub fn new(delivery: Delivery) -> Self {
+        Self::of_vmm(reset::current_qemu(), delivery)
+    }
+
+    /// As [`GuestOptions::new`], for another VMM or era.
+    pub fn of_vmm(vmm: &'static ResetProfile, delivery: Delivery) -> Self {
         Self {
             vcpus: 1,
-            vmm: reset::current_qemu(),
+            vmm,
+            pages: PageRules { cpuid: vmm.cpuid, sec_mem: vmm.sec_mem },
             cpu_signature: 0,
             features: None,
             policy: None,
@@ -46,6 +54,15 @@ impl GuestOptions {
             delivery,
         }
     }
+}
+
+/// How a firmware's metadata is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PageRules {
+    /// When the CPUID page is measured.
+    pub cpuid: CpuidOrder,
+    /// The page type of SEC_MEM sections.
+    pub sec_mem: SecMem,
 }
 
 /// How the vCPUs get their state.

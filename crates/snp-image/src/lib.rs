@@ -20,7 +20,7 @@ mod reset;
 mod svsm_launch;
 
 pub use bounded::Truncated;
-pub use guest::{Delivery, GuestOptions, ImageError, ImageWarning, Prepared};
+pub use guest::{Delivery, GuestOptions, ImageError, ImageWarning, PageRules, Prepared};
 pub use guid::Guid;
 pub use igvm::{Directive, Igvm, IgvmError, IgvmFault, IgvmWriteError, IgvmWriter, PageKind, ParameterKind};
 pub use igvm_launch::IgvmLaunch;

@@ -111,10 +111,10 @@ impl Sections<'_> {
     /// Appends the sections in the order in which the VMM measures them.
     pub(crate) fn append(&self, pages: &mut Vec<LaunchPage>) -> Result<(), ImageError> {
         let last =
-            |section: &&Section| section.kind == SectionKind::CPUID && self.options.vmm.cpuid == CpuidOrder::Last;
+            |section: &&Section| section.kind == SectionKind::CPUID && self.options.pages.cpuid == CpuidOrder::Last;
         let sections = self.firmware.sections();
         for section in sections.iter().filter(|section| !last(section)).chain(sections.iter().filter(last)) {
-            if section.kind == SectionKind::SEC_MEM && self.options.vmm.sec_mem == SecMem::Unmeasured {
+            if section.kind == SectionKind::SEC_MEM && self.options.pages.sec_mem == SecMem::Unmeasured {
                 memory::unmeasured_zeros(section.gpa, section.len, pages)?;
             } else {
                 pages.push(self.page(section)?);

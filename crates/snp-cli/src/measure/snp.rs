@@ -108,10 +108,9 @@ fn options(args: &MeasureArgs, vmm: &'static ResetProfile, direct: bool) -> Resu
     };
     Ok(GuestOptions {
         vcpus,
-        vmm,
         cpu_signature: signature(args, vmm, direct)?,
         features: args.guest_features,
-        ..GuestOptions::new(delivery)
+        ..GuestOptions::of_vmm(vmm, delivery)
     })
 }
 

@@ -1,0 +1,140 @@
+//! `snp explain`: a digest and an image in, the launch that gives the digest out.
+
+mod expect;
+mod output;
+mod progress;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+use snp_abi::{LaunchDigest, Vmsa};
+use snp_explain::{Answer, Image, Kernel, Question};
+use snp_image::{Igvm, Ovmf};
+use zerocopy::FromBytes;
+
+use crate::guest::MOST_VCPUS;
+use crate::{guest, input, map};
+
+/// Say which launch gives an observed digest, how it differs from the expected one, and what to change.
+///
+/// Searches VMMs and eras, vCPU counts, CPU signatures, guest features, kernel hashes present or not, variants of the
+/// command line, IGVM loaders, page orders and zero pages. A match has been measured again in full.
+///
+/// Exit codes: 0 explained, 1 no launch that was tried gives the digest (or the search was interrupted), 2 unusable input
+/// or options.
+#[derive(Args, Debug)]
+pub(crate) struct ExplainArgs {
+    /// The observed launch digest, 96 hexadecimal digits.
+    #[arg(long, required_unless_present = "report", conflicts_with = "report", value_parser = input::hex_bytes::<48>, value_name = "HEX")]
+    digest: Option<[u8; 48]>,
+
+    /// An attestation report, 1184 bytes, raw or base64, whose MEASUREMENT is explained. Its signature is not checked.
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+
+    /// OVMF firmware that was launched.
+    #[arg(long, required_unless_present = "igvm", conflicts_with = "igvm", value_name = "FILE")]
+    ovmf: Option<PathBuf>,
+
+    /// IGVM file that was launched.
+    #[arg(long, value_name = "FILE")]
+    igvm: Option<PathBuf>,
+
+    /// Kernel that may have been booted directly.
+    #[arg(long, requires = "ovmf", value_name = "FILE")]
+    kernel: Option<PathBuf>,
+
+    /// Initial RAM disk that may have been booted with it.
+    #[arg(long, requires = "kernel", value_name = "FILE")]
+    initrd: Option<PathBuf>,
+
+    /// Command line, of which variants are tried too.
+    #[arg(long, value_name = "STRING")]
+    append: Option<String>,
+
+    /// A VMSA that may have been supplied, 4096 bytes.
+    #[arg(long, value_name = "FILE")]
+    vmsa: Option<PathBuf>,
+
+    /// The launch that was expected, as a list like `vcpus=4,vcpu-type=EPYC-Genoa`. Keys: vcpus, vcpu-type, vcpu-sig, vmm,
+    /// guest-features, profile, loader, kernel-hashes (yes or no).
+    #[arg(long, value_name = "KEY=VALUE,…")]
+    expect: Option<String>,
+
+    /// The most vCPUs that are tried.
+    #[arg(long, default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..=i64::from(MOST_VCPUS)), value_name = "N")]
+    max_vcpus: u32,
+
+    /// Print JSON (docs/json.md) instead of text.
+    #[arg(long)]
+    json: bool,
+}
+
+/// No launch that was tried gives the digest.
+const NO_MATCH: u8 = 1;
+
+pub(crate) fn run(args: &ExplainArgs) -> Result<ExitCode> {
+    let question = question(args)?;
+    let expected = args.expect.as_deref().map(|text| expect::parse(text, &question)).transpose()?;
+    let observer = progress::Bar::new()?;
+    let answer = snp_explain::explain(&question, &observer);
+    observer.finish();
+    output::print(args.json, &question, &answer, expected.as_ref())?;
+    Ok(match answer {
+        Answer::Match { .. } => ExitCode::SUCCESS,
+        Answer::NoMatch(_) | Answer::Cancelled(_) => ExitCode::from(NO_MATCH),
+    })
+}
+
+fn question(args: &ExplainArgs) -> Result<Question> {
+    let digest = match (&args.digest, &args.report) {
+        (Some(digest), _) => *digest,
+        (None, Some(path)) => report_measurement(path)?,
+        (None, None) => unreachable!("clap wants one of them"),
+    };
+    let image = match (&args.ovmf, &args.igvm) {
+        (Some(path), _) => firmware(args, path)?,
+        (None, Some(path)) => igvm(args, path)?,
+        (None, None) => unreachable!("clap wants one of them"),
+    };
+    let vmsa = args.vmsa.as_deref().map(|path| input::read_exact::<4096>(path, "VMSA")).transpose()?;
+    let vmsa = vmsa.map(|page| Box::new(Vmsa::read_from_bytes(page.as_slice()).expect("4096 bytes")));
+    Ok(Question { vmsa, most_vcpus: args.max_vcpus, ..Question::new(LaunchDigest(digest), image) })
+}
+
+fn firmware(args: &ExplainArgs, path: &Path) -> Result<Image> {
+    let mapped = map::map(path, "firmware", snp_image::OVMF_SIZE_LIMIT as u64)?;
+    let firmware = Ovmf::parse(mapped.bytes).with_context(|| format!("firmware {}", path.display()))?;
+    ensure!(args.append.is_none() || args.kernel.is_some(), "--append belongs to --kernel");
+    Ok(Image::Firmware { firmware: Box::new(firmware), kernels: kernels(args)? })
+}
+
+fn kernels(args: &ExplainArgs) -> Result<Vec<Kernel>> {
+    let Some(kernel) = &args.kernel else { return Ok(Vec::new()) };
+    let hashes = guest::kernel_hashes(kernel, args.initrd.as_deref(), None)?;
+    let initrd = args.initrd.is_some().then_some(hashes.initrd);
+    Ok(snp_explain::kernels(hashes.kernel, initrd, args.append.as_deref().unwrap_or_default()))
+}
+
+fn igvm(args: &ExplainArgs, path: &Path) -> Result<Image> {
+    let mapped = map::map(path, "IGVM file", input::IMAGE_LIMIT)?;
+    let file = Igvm::parse(mapped.bytes).with_context(|| format!("IGVM file {}", path.display()))?;
+    Ok(Image::Igvm { file, append: args.append.clone().unwrap_or_default() })
+}
+
+/// MEASUREMENT of an attestation report.
+///
+/// # Source
+/// AMD 56860, "ATTESTATION_REPORT Structure": 0x4a0 bytes, VERSION at 0, MEASUREMENT at 0x90.
+fn report_measurement(path: &Path) -> Result<[u8; 48]> {
+    let report = input::read_exact::<0x4a0>(path, "attestation report")?;
+    let version = u32::from_le_bytes(report[..4].try_into().expect("four bytes"));
+    ensure!(
+        (2..=5).contains(&version),
+        "attestation report {}: VERSION at offset 0x0 is {version}, want 2 to 5",
+        path.display()
+    );
+    Ok(report[0x90..0xc0].try_into().expect("48 bytes"))
+}
