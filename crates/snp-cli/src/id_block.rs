@@ -146,7 +146,7 @@ impl Format {
     }
 }
 
-fn signing_key(path: &Path, what: &str) -> Result<SigningKey> {
+pub(crate) fn signing_key(path: &Path, what: &str) -> Result<SigningKey> {
     let data = input::read(path, what, 1 << 16)?;
     let text = String::from_utf8_lossy(&data);
     SigningKey::from_pem(&text).with_context(|| format!("{what} {}", path.display()))

@@ -4,6 +4,7 @@ mod example;
 mod explain;
 mod guest;
 mod id_block;
+mod igvm;
 mod input;
 mod launch;
 mod map;
@@ -33,6 +34,8 @@ enum Command {
     Vmsa(vmsa::VmsaCommand),
     #[command(subcommand)]
     IdBlock(id_block::IdBlockCommand),
+    #[command(subcommand)]
+    Igvm(igvm::IgvmCommand),
     Example(example::ExampleArgs),
 }
 
@@ -46,6 +49,7 @@ fn main() -> ExitCode {
         Command::Explain(args) => explain::run(&args),
         Command::Profiles(args) => profiles::run(&args),
         Command::IdBlock(command) => id_block::run(command),
+        Command::Igvm(command) => igvm::run(&command),
         Command::Vmsa(command) => vmsa::run(&command),
         Command::Example(args) => example::run(&args),
     };

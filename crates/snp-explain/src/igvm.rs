@@ -14,7 +14,7 @@ use crate::search::{Job, Search};
 use crate::{Image, Launch, Question, Uapi, space};
 
 pub(crate) fn search(question: &Question, file: &Igvm, append: &str, search: &mut Search<'_>) -> Option<Launch> {
-    let stages = Stages { question, image: Image::Igvm { file: file.clone(), append: append.to_owned() } };
+    let stages = Stages { question, image: Image::Igvm { file: Box::new(file.clone()), append: append.to_owned() } };
     let named: Vec<&'static IgvmLoader> = LOADERS.iter().collect();
     let own = file_features(file);
     let mut common = vec![own];

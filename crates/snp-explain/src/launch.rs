@@ -101,7 +101,7 @@ impl Launch {
                 let default =
                     if self.uapi == Uapi::Direct { IgvmLoader::qemu_direct() } else { IgvmLoader::qemu_replay() };
                 let loader = self.loader.unwrap_or(default);
-                IgvmLaunch { file: file.clone(), loader, append: append.clone(), options }.prepare()
+                IgvmLaunch { file: (**file).clone(), loader, append: append.clone(), options }.prepare()
             }
         }
     }

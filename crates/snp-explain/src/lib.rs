@@ -18,7 +18,7 @@
 //! #     writer.vmsa(guest.vmsa_gpa, &guest.vmsa).unwrap();
 //! #     writer.finish().unwrap()
 //! # }
-//! let question = Question::new(LaunchDigest([7; 48]), Image::Igvm { file, append: String::new() });
+//! let question = Question::new(LaunchDigest([7; 48]), Image::Igvm { file: Box::new(file), append: String::new() });
 //! let answer = explain(&question, &NoObserver);
 //! assert!(matches!(answer, Answer::NoMatch(_)));
 //! ```
@@ -67,7 +67,7 @@ pub enum Image {
     /// An IGVM file.
     Igvm {
         /// The file.
-        file: Igvm,
+        file: Box<Igvm>,
         /// The command line for a guest that asks for it.
         append: String,
     },

@@ -174,8 +174,8 @@ pub enum ImageError {
         /// The options want registers.
         registers: bool,
     },
-    /// The loader fails on 2 MiB pages.
-    #[error("{loader} fails on 2 MiB pages, and the file has one at {gpa}")]
+    /// The loader fails on 2 MiB pages with data.
+    #[error("{loader} fails on 2 MiB pages with data, and the file has one at {gpa}")]
     LoaderLargePage {
         /// The loader.
         loader: &'static str,

@@ -214,9 +214,13 @@ impl<'a> Loader<'a> {
 
     fn page(&mut self, gpa: Gpa, len: u64, kind: PageKind, data: Option<&Bytes>) -> Result<(), ImageError> {
         let loader = self.launch.loader;
+        let mut len = len;
         let large = len != PAGE_SIZE as u64;
-        if large && loader.large == LargePages::Refused {
-            return Err(ImageError::LoaderLargePage { loader: loader.name, gpa });
+        if large && loader.large == LargePages::Ignored {
+            if data.is_some() {
+                return Err(ImageError::LoaderLargePage { loader: loader.name, gpa });
+            }
+            len = PAGE_SIZE as u64;
         }
         self.large += usize::from(large && data.is_some());
         let kind = match (kind, loader.shared) {

@@ -11,6 +11,7 @@ mod igvm;
 mod igvm_launch;
 mod kernel;
 mod legacy;
+pub mod lint;
 pub mod loader;
 mod memory;
 mod ovmf;

@@ -66,8 +66,8 @@ pub enum SharedPages {
 pub enum LargePages {
     /// They are launched as 512 pages of 4 KiB.
     Split,
-    /// The loader fails on them.
-    Refused,
+    /// The mark is not looked at: a page without data is one page of 4 KiB, and the loader fails on one with data.
+    Ignored,
 }
 
 /// One loader, or one tool that measures.
@@ -146,7 +146,7 @@ pub const LOADERS: &[IgvmLoader] = &[
         name: "igvm-crate",
         summary: "the measurement of Microsoft's igvm crate, which igvmfilegen signs",
         other_contexts: OtherContexts::Measured,
-        large: LargePages::Refused,
+        large: LargePages::Ignored,
         verbatim_tsc: true,
         source: "microsoft/igvm 0.5.0, igvm/src/measurement/snp.rs",
         ..FORMAT
@@ -157,7 +157,7 @@ pub const LOADERS: &[IgvmLoader] = &[
         dataless: DatalessPages::Zero,
         state: StateDelivery::CloudHypervisorRegisters,
         shared: SharedPages::Launched,
-        large: LargePages::Refused,
+        large: LargePages::Ignored,
         source: "cloud-hypervisor, vmm/src/igvm/igvm_loader.rs and hypervisor/src/kvm/mod.rs, August 2026. Not verified by a run",
         ..FORMAT
     },
@@ -168,7 +168,7 @@ pub const LOADERS: &[IgvmLoader] = &[
         other_contexts: OtherContexts::Blank,
         parameters: ParameterPages::First,
         shared: SharedPages::Launched,
-        large: LargePages::Refused,
+        large: LargePages::Ignored,
         source: "cloud-hypervisor, vmm/src/igvm/igvm_loader.rs, August 2026. Not verified by a run",
         ..FORMAT
     },
@@ -176,7 +176,7 @@ pub const LOADERS: &[IgvmLoader] = &[
         name: "openvmm",
         summary: "OpenVMM on MSHV: the file as it is, every VMSA as a page",
         other_contexts: OtherContexts::Measured,
-        large: LargePages::Refused,
+        large: LargePages::Ignored,
         source: "openvmm, openvmm_core/src/worker/vm_loaders/igvm.rs, and vm/loader/igvmfilegen, which measures with the igvm \
                  crate. Not verified by a run",
         ..FORMAT

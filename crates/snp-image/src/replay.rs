@@ -93,6 +93,11 @@ pub(crate) fn through_cloud_hypervisor(file: &Vmsa, reset: &Vmsa) -> Vmsa {
 
 /// A warning for every field that the file sets and that does not arrive. Bits that KVM adds on its own are no loss.
 pub(crate) fn losses(file: &Vmsa, replayed: &Vmsa) -> Vec<ImageWarning> {
+    lost_fields(file, replayed).into_iter().map(|field| ImageWarning::LostInRegisters { field }).collect()
+}
+
+/// Every field that the file sets and that does not arrive.
+pub(crate) fn lost_fields(file: &Vmsa, replayed: &Vmsa) -> Vec<&'static str> {
     let mut rest = *file;
     // What KVM adds or owns.
     rest.efer |= EFER_SVME;
@@ -109,13 +114,13 @@ pub(crate) fn losses(file: &Vmsa, replayed: &Vmsa) -> Vec<ImageWarning> {
 }
 
 /// The fields in which two VMSAs differ.
-fn snp_abi_fields(file: &Vmsa, replayed: &Vmsa) -> Vec<ImageWarning> {
+fn snp_abi_fields(file: &Vmsa, replayed: &Vmsa) -> Vec<&'static str> {
     use snp_abi::AbiLayout;
     use zerocopy::IntoBytes;
     let (file, replayed) = (file.as_bytes(), replayed.as_bytes());
     let differs = |offset: usize, size: usize| file.get(offset..offset + size) != replayed.get(offset..offset + size);
     let fields = Vmsa::FIELDS.iter().filter(|field| differs(field.offset, field.size));
-    fields.map(|field| ImageWarning::LostInRegisters { field: field.name }).collect()
+    fields.map(|field| field.name).collect()
 }
 
 /// A segment register: the upper attribute bits have no place in one.

@@ -121,7 +121,7 @@ fn kernels(args: &ExplainArgs) -> Result<Vec<Kernel>> {
 fn igvm(args: &ExplainArgs, path: &Path) -> Result<Image> {
     let mapped = map::map(path, "IGVM file", input::IMAGE_LIMIT)?;
     let file = Igvm::parse(mapped.bytes).with_context(|| format!("IGVM file {}", path.display()))?;
-    Ok(Image::Igvm { file, append: args.append.clone().unwrap_or_default() })
+    Ok(Image::Igvm { file: Box::new(file), append: args.append.clone().unwrap_or_default() })
 }
 
 /// MEASUREMENT of an attestation report.

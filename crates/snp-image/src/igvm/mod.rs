@@ -13,6 +13,7 @@ mod error;
 mod headers;
 mod identity;
 mod parameters;
+mod resign;
 mod writer;
 
 use bytes::Bytes;
@@ -37,6 +38,7 @@ pub struct Igvm {
     shared_gpa_boundary: u64,
     highest_vtl: u8,
     relocatable: bool,
+    platforms: Vec<(u8, u32)>,
     directives: Vec<Directive>,
 }
 
@@ -64,7 +66,12 @@ impl Igvm {
         let (directives, id_block) = directive::read_all(&file, &headers, platform.compatibility_mask, policy)?;
         let relocatable = headers.relocatable();
         let (shared_gpa_boundary, highest_vtl) = (platform.shared_gpa_boundary, platform.highest_vtl);
-        Ok(Self { policy, id_block, shared_gpa_boundary, highest_vtl, relocatable, directives, file })
+        let platforms = headers
+            .platforms()
+            .iter()
+            .map(|(_, platform)| (platform.platform_type.0, platform.compatibility_mask))
+            .collect();
+        Ok(Self { policy, id_block, shared_gpa_boundary, highest_vtl, relocatable, platforms, directives, file })
     }
 
     /// Two slices of the file as one, if the second directly follows the first.
@@ -100,6 +107,16 @@ impl Igvm {
     /// Whether the file says that it can be loaded elsewhere, which is not done here.
     pub fn is_relocatable(&self) -> bool {
         self.relocatable
+    }
+
+    /// The platforms of the file and the bit that each has in compatibility masks.
+    pub fn platforms(&self) -> &[(u8, u32)] {
+        &self.platforms
+    }
+
+    /// Bytes of the file.
+    pub fn file_len(&self) -> u64 {
+        self.file.len() as u64
     }
 
     /// What is loaded, in file order.

@@ -58,6 +58,9 @@ pub enum IgvmWriteError {
         /// Bytes so far.
         bytes: u64,
     },
+    /// A file without a SEV-SNP platform.
+    #[error("the file has no SEV-SNP platform")]
+    NoSnpPlatform,
     /// The serializer refused.
     #[error(transparent)]
     Serializer(#[from] igvm::Error),

@@ -1,0 +1,154 @@
+//! `snp igvm build`.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+use snp_abi::{Gpa, GuestPolicy, SevFeatures, Vmsa};
+use snp_image::{Delivery, GuestOptions, Igvm, IgvmLoader, IgvmWriter, Ovmf, OvmfLaunch, PageKind};
+use snp_launch::{LaunchPage, LaunchPlan};
+use zerocopy::FromBytes;
+
+use crate::{guest, input};
+
+/// Build a portable IGVM file with its own boot VMSA, from firmware (and a kernel's hashes) or from raw pages.
+///
+/// Every measured page is written with its data, the VMSA last, so that all loaders that deliver it as a page measure the
+/// same. Prints the launch digest.
+#[derive(Args, Debug)]
+pub(crate) struct BuildArgs {
+    /// OVMF firmware with SEV-SNP metadata.
+    #[arg(long, required_unless_present = "pages", conflicts_with = "pages", value_name = "FILE")]
+    ovmf: Option<PathBuf>,
+
+    /// Kernel whose hash is measured, where the firmware has a place for it. The VMM delivers the kernel itself.
+    #[arg(long, requires = "ovmf", value_name = "FILE")]
+    kernel: Option<PathBuf>,
+
+    /// Initial RAM disk.
+    #[arg(long, requires = "kernel", value_name = "FILE")]
+    initrd: Option<PathBuf>,
+
+    /// Kernel command line.
+    #[arg(long, requires = "kernel", value_name = "STRING")]
+    append: Option<String>,
+
+    /// Raw pages: KIND is normal, unmeasured, secrets or cpuid; secrets and cpuid take no file. May be given more than once;
+    /// the order is the order of the file.
+    #[arg(long, requires = "vmsa", value_parser = pages, value_name = "GPA:KIND[=FILE]")]
+    pages: Vec<Pages>,
+
+    /// The boot processor's VMSA, 4096 bytes. Firmware starts at its reset vector without one.
+    #[arg(long, value_name = "FILE")]
+    vmsa: Option<PathBuf>,
+
+    /// Where the VMSA lies. [default: a free page below the firmware]
+    #[arg(long, value_parser = gpa, value_name = "GPA")]
+    vmsa_gpa: Option<Gpa>,
+
+    /// The guest policy.
+    #[arg(long, default_value = "0x30000", value_parser = input::hex64, value_name = "HEX")]
+    policy: u64,
+
+    /// SEV_FEATURES of the VMSA that is made for firmware, with SNPActive (bit 0).
+    #[arg(long, value_parser = features, value_name = "HEX")]
+    guest_features: Option<SevFeatures>,
+
+    /// Write the file here.
+    #[arg(short, long, value_name = "FILE")]
+    output: PathBuf,
+}
+
+/// One `--pages`.
+#[derive(Clone, Debug)]
+struct Pages {
+    gpa: Gpa,
+    kind: PageKind,
+    file: Option<PathBuf>,
+}
+
+fn pages(text: &str) -> Result<Pages, String> {
+    let (place, file) = text.split_once('=').map_or((text, None), |(place, file)| (place, Some(PathBuf::from(file))));
+    let (at, kind) = place.split_once(':').ok_or("want GPA:KIND[=FILE]")?;
+    let (kind, wants_file) = match kind {
+        "normal" => (PageKind::Normal, true),
+        "unmeasured" => (PageKind::Unmeasured, true),
+        "secrets" => (PageKind::Secrets, false),
+        "cpuid" => (PageKind::Cpuid, false),
+        _ => return Err(format!("{kind:?}: want normal, unmeasured, secrets or cpuid")),
+    };
+    if wants_file != file.is_some() {
+        return Err(format!("{text}: {}", if wants_file { "want =FILE" } else { "takes no file" }));
+    }
+    Ok(Pages { gpa: gpa(at)?, kind, file })
+}
+
+fn gpa(text: &str) -> Result<Gpa, String> {
+    let gpa = Gpa(input::number(text)?);
+    if gpa.is_page_aligned() { Ok(gpa) } else { Err(format!("{gpa} is not 4 KiB-aligned")) }
+}
+
+fn features(text: &str) -> Result<SevFeatures, String> {
+    guest::features(input::hex64(text)?)
+}
+
+pub(super) fn run(args: &BuildArgs) -> Result<ExitCode> {
+    let vmsa = args.vmsa.as_deref().map(|path| input::read_exact::<4096>(path, "VMSA")).transpose()?;
+    let vmsa = vmsa.map(|page| Box::new(Vmsa::read_from_bytes(page.as_slice()).expect("4096 bytes")));
+    let mut writer = IgvmWriter::new(GuestPolicy(args.policy));
+    match &args.ovmf {
+        Some(path) => write_plan(&mut writer, &firmware(args, path, vmsa)?)?,
+        None => raw(args, &mut writer, vmsa.as_deref().context("--vmsa is missing")?)?,
+    }
+    let bytes = writer.finish()?;
+    // The file is read back before it is kept: what is written is what is measured.
+    let file = Igvm::parse(bytes.clone().into()).context("the file that was built")?;
+    let digest = super::digest(&file, IgvmLoader::qemu_direct()).context("the file that was built")?;
+    input::write(&args.output, "IGVM file", &bytes)?;
+    println!("{digest}");
+    Ok(ExitCode::SUCCESS)
+}
+
+fn firmware(args: &BuildArgs, path: &Path, vmsa: Option<Box<Vmsa>>) -> Result<LaunchPlan> {
+    let context = || format!("firmware {}", path.display());
+    let file = input::read(path, "firmware", snp_image::OVMF_SIZE_LIMIT as u64)?;
+    let firmware = Ovmf::parse(file).with_context(context)?;
+    let hash = |kernel: &PathBuf| guest::kernel_hashes(kernel, args.initrd.as_deref(), args.append.as_deref());
+    let kernel = args.kernel.as_ref().map(hash).transpose()?;
+    let delivery = Delivery::Direct { vmsa, gpa: args.vmsa_gpa };
+    let options = GuestOptions { features: args.guest_features, ..GuestOptions::new(delivery) };
+    Ok(OvmfLaunch { firmware, kernel, options }.prepare().with_context(context)?.plan)
+}
+
+/// The plan's pages by address, for a loader that sorts them, and the VMSA after all others.
+fn write_plan(writer: &mut IgvmWriter, plan: &LaunchPlan) -> Result<()> {
+    let mut pages: Vec<&LaunchPage> = plan.pages.iter().collect();
+    pages.sort_by_key(|page| (matches!(page, LaunchPage::Vmsa { .. }), page.gpa()));
+    for page in pages {
+        let (gpa, len) = (page.gpa(), page.len_bytes());
+        match page {
+            LaunchPage::Normal { data, .. } => writer.pages(gpa, PageKind::Normal, data.bytes())?,
+            LaunchPage::Unmeasured { data, .. } => writer.pages(gpa, PageKind::Unmeasured, data.bytes())?,
+            // ZERO pages have no place in the format: normal pages of zeros are what every loader makes of zeros.
+            LaunchPage::Zero { .. } => {
+                ensure!(len <= 64 << 20, "zero pages at {gpa}: {len:#x} bytes are too many to write out");
+                writer.pages(gpa, PageKind::Normal, &vec![0; len as usize])?
+            }
+            LaunchPage::Secrets { .. } => writer.pages(gpa, PageKind::Secrets, &[])?,
+            LaunchPage::Cpuid { .. } => writer.pages(gpa, PageKind::Cpuid, &[])?,
+            LaunchPage::Vmsa { vmsa, .. } => writer.vmsa(gpa, vmsa)?,
+        };
+    }
+    Ok(())
+}
+
+fn raw(args: &BuildArgs, writer: &mut IgvmWriter, vmsa: &Vmsa) -> Result<()> {
+    for pages in &args.pages {
+        let contents = pages.file.as_deref().map(|path| input::read(path, "pages", input::IMAGE_LIMIT)).transpose()?;
+        writer.pages(pages.gpa, pages.kind, &contents.unwrap_or_default())?;
+    }
+    let gpa = args.vmsa_gpa.context("--vmsa-gpa is missing: raw pages do not say where the VMSA may lie")?;
+    writer.vmsa(gpa, vmsa)?;
+    Ok(())
+}

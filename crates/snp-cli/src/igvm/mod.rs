@@ -1,0 +1,65 @@
+//! `snp igvm`: look at IGVM files, find what makes them measure differently, build and sign them.
+
+mod build;
+mod lint;
+mod show;
+mod sign;
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use bytes::Bytes;
+use clap::Subcommand;
+use snp_abi::LaunchDigest;
+use snp_image::{Delivery, GuestOptions, Igvm, IgvmLaunch, IgvmLoader, ImageError};
+use snp_launch::DigestEngine;
+
+use crate::{guest, input};
+
+/// Show, lint, build and sign IGVM files.
+#[derive(Subcommand, Debug)]
+pub(crate) enum IgvmCommand {
+    Show(show::ShowArgs),
+    Lint(lint::LintArgs),
+    Build(Box<build::BuildArgs>),
+    Sign(sign::SignArgs),
+}
+
+pub(crate) fn run(command: &IgvmCommand) -> Result<ExitCode> {
+    match command {
+        IgvmCommand::Show(args) => show::run(args),
+        IgvmCommand::Lint(args) => lint::run(args),
+        IgvmCommand::Build(args) => build::run(args),
+        IgvmCommand::Sign(args) => sign::run(args),
+    }
+}
+
+fn read(path: &Path) -> Result<Igvm> {
+    parse(input::read(path, "IGVM file", input::IMAGE_LIMIT)?, path)
+}
+
+fn parse(file: Bytes, path: &Path) -> Result<Igvm> {
+    Igvm::parse(file).with_context(|| format!("IGVM file {}", path.display()))
+}
+
+/// The digest that a loader gives the file: one vCPU, QEMU's default CPU model where KVM measures one.
+fn digest(file: &Igvm, loader: &'static IgvmLoader) -> Result<LaunchDigest, ImageError> {
+    let delivery = if loader.is_direct() { Delivery::Direct { vmsa: None, gpa: None } } else { Delivery::Registers };
+    let cpu_signature = guest::model_signature(guest::DEFAULT_MODEL).expect("it is in the table");
+    let options = GuestOptions { cpu_signature, ..GuestOptions::new(delivery) };
+    let launch = IgvmLaunch { file: file.clone(), loader, append: String::new(), options };
+    let plan = launch.prepare()?.plan;
+    let engine = DigestEngine::new();
+    let mut engine = if loader.verbatim_tsc { engine.with_verbatim_vmsas() } else { engine };
+    engine.plan(&plan, &mut |_| {});
+    Ok(engine.digest())
+}
+
+/// The loader called `name`.
+fn loader(name: &str) -> Result<&'static IgvmLoader> {
+    IgvmLoader::find(name).with_context(|| {
+        let known: Vec<_> = snp_image::loader::LOADERS.iter().map(|loader| loader.name).collect();
+        format!("--loader {name}: not known; known are {}", known.join(", "))
+    })
+}
