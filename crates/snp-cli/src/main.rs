@@ -1,5 +1,6 @@
 //! The `snp` command: launch, measure and check SEV-SNP guests.
 
+mod diff;
 mod example;
 mod explain;
 mod guest;
@@ -29,6 +30,7 @@ enum Command {
     Launch(Box<launch::LaunchArgs>),
     Measure(Box<measure::MeasureArgs>),
     Explain(Box<explain::ExplainArgs>),
+    Diff(diff::DiffArgs),
     Profiles(profiles::ProfilesArgs),
     #[command(subcommand)]
     Vmsa(vmsa::VmsaCommand),
@@ -47,6 +49,7 @@ fn main() -> ExitCode {
         Command::Launch(args) => launch::run(&args),
         Command::Measure(args) => measure::run(&args),
         Command::Explain(args) => explain::run(&args),
+        Command::Diff(args) => diff::run(&args),
         Command::Profiles(args) => profiles::run(&args),
         Command::IdBlock(command) => id_block::run(command),
         Command::Igvm(command) => igvm::run(&command),

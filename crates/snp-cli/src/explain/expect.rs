@@ -8,7 +8,7 @@ use snp_vmsa::reset;
 use crate::{guest, input};
 
 /// Reads `key=value,…`. What is not said is as `snp measure` has it by default.
-pub(super) fn parse(text: &str, question: &Question) -> Result<Launch> {
+pub(crate) fn parse(text: &str, question: &Question) -> Result<Launch> {
     let mut launch = default(question)?;
     let mut features = None;
     for pair in text.split(',').filter(|pair| !pair.trim().is_empty()) {

@@ -4,6 +4,8 @@ mod expect;
 mod output;
 mod progress;
 
+pub(crate) use expect::parse as expected;
+
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
