@@ -1,0 +1,94 @@
+//! `snp measure` predicts what `snp launch` launches, for every profile of the software platform.
+
+mod common;
+
+use common::{Firmware, provided, snp, stdout};
+use serde_json::Value;
+
+#[test]
+fn prediction_is_launch() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let place = directory.path();
+    let run = |words: &str| stdout(&snp(place, &words.split_whitespace().collect::<Vec<_>>()));
+    run("example hello -o hello.igvm");
+    std::fs::write(place.join("kernel"), b"a kernel of no kind").expect("written");
+    let full = Firmware::full().write(&place.join("full.fd"));
+    let debian = provided("SNPKIT_TESTDATA").map(|data| data.join("sid/OVMF.amdsev.fd"));
+    let mut images = vec!["--igvm hello.igvm".to_owned()];
+    for ovmf in [Some(full), debian].into_iter().flatten() {
+        images.push(format!("--ovmf {}", ovmf.display()));
+        images.push(format!("--ovmf {} --kernel kernel --append quiet", ovmf.display()));
+    }
+    run(&format!("igvm build {} -o built.igvm", images[1]));
+    images.push("--igvm built.igvm".to_owned());
+    let mut compared = 0;
+    for image in &images {
+        for profile in ["direct-vmsa", "vcpu-state", "mainline"] {
+            for guest in ["--vcpus 1 --vcpu-type EPYC-Milan", "--vcpus 5 --vcpu-type EPYC-v4 --guest-features 0x1"] {
+                let options = format!("{image} --profile {profile} {guest}");
+                let launched: Value = serde_json::from_str(&run(&format!("launch {options} --json"))).expect("JSON");
+                let predicted = run(&format!("measure {options}"));
+                assert_eq!(launched["launch_digest"], predicted.as_str(), "{options}");
+                compared += 1;
+            }
+        }
+    }
+    assert!(compared >= 24, "{compared}");
+}
+
+#[test]
+fn a_list_of_counts_is_each_count() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let place = directory.path();
+    let run = |words: &str| stdout(&snp(place, &words.split_whitespace().collect::<Vec<_>>()));
+    Firmware::full().write(&place.join("full.fd"));
+    let list = run("measure --ovmf full.fd --vcpu-type EPYC-v4 --vcpus 1..6,512");
+    let each: Vec<String> = [1, 2, 3, 4, 5, 6, 512]
+        .map(|count| format!("{count} {}", run(&format!("measure --ovmf full.fd --vcpu-type EPYC-v4 --vcpus {count}"))))
+        .to_vec();
+    assert_eq!(list.lines().collect::<Vec<_>>(), each);
+}
+
+#[test]
+fn signed_files_launch_and_only_they() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let place = directory.path();
+    let run = |words: &str| snp(place, &words.split_whitespace().collect::<Vec<_>>());
+    std::fs::write(place.join("id.pem"), include_bytes!("../../snp-attest/tests/keys/author.sec1.pem")).expect("written");
+    stdout(&run("example hello -o hello.igvm"));
+    let digest = stdout(&run("igvm sign hello.igvm --id-key id.pem --author-key id.pem --guest-svn 7 -o signed.igvm"));
+    assert_eq!(stdout(&run("measure --igvm signed.igvm")), digest);
+    assert!(stdout(&run("launch --igvm signed.igvm --vcpus 3")).contains("ID block accepted"));
+    // Signed again: replaced, not added.
+    stdout(&run("igvm sign signed.igvm --id-key id.pem --guest-svn 8 -o again.igvm"));
+    let shown: Value = serde_json::from_str(&stdout(&run("igvm show again.igvm --json"))).expect("JSON");
+    assert_eq!(shown["id_block"]["guest_svn"], 8);
+    assert_eq!(shown["id_block"]["author_key"], false);
+    // What is signed for another loader is refused by the platform.
+    stdout(&run("igvm sign hello.igvm --id-key id.pem --loader qemu-replay -o replay.igvm"));
+    assert_eq!(run("launch --igvm replay.igvm").status.code(), Some(1));
+}
+
+#[test]
+fn diff_tells_the_page_and_the_fields() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let place = directory.path();
+    let run = |words: &str| snp(place, &words.split_whitespace().collect::<Vec<_>>());
+    Firmware::full().write(&place.join("full.fd"));
+    stdout(&run("example hello -o hello.igvm"));
+    stdout(&run("launch --igvm hello.igvm --transcript hello.jsonl"));
+    assert_eq!(stdout(&run("diff hello.jsonl hello.igvm")), "the same");
+    let output = run("diff full.fd@vcpus=2 full.fd@vcpus=2,guest-features=0x21 --json");
+    assert_eq!(output.status.code(), Some(1));
+    let answer: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let fields = &answer["differences"][1]["fields"];
+    assert_eq!(fields[0]["name"], "sev_features");
+    assert_eq!((&fields[0]["a"], &fields[0]["b"]), (&"0x1".into(), &"0x21".into()));
+    assert!(answer["parts_at"].as_str().expect("a place").contains("vmsa at 0xfffffffff000"));
+    let mut changed = std::fs::read(place.join("full.fd")).expect("written");
+    changed[0x1_0000 / 2] ^= 1;
+    std::fs::write(place.join("changed.fd"), changed).expect("written");
+    let output = run("diff full.fd changed.fd");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(text.contains("1 bytes, the first at offset 0x0"), "{text}");
+}
