@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 
 use crate::artifacts::{self, Artifacts};
 use crate::process::{self, Outcome};
-use crate::{bench, deny, fuzz, header_check, readme};
+use crate::{bench, deny, fuzz, header_check, readme, workspace};
 
 /// Runs the steps and stops at the first failure.
 pub(crate) fn run(fast: bool, fuzz_time: Duration) -> Result<()> {
@@ -27,6 +27,7 @@ fn all(steps: &mut Steps, fast: bool, fuzz_time: Duration) -> Result<()> {
         Ok(outcome)
     })?;
     let artifacts = found.expect("the step passed");
+    steps.step("headless Chromium", chromium)?;
     steps.step("tests and live oracles", || test(&artifacts))?;
     steps.step("documentation", documentation)?;
     steps.step("header check", || header_check::run(&artifacts))?;
@@ -49,6 +50,18 @@ fn all(steps: &mut Steps, fast: bool, fuzz_time: Duration) -> Result<()> {
 fn cargo(arguments: &[&str]) -> Result<Outcome> {
     process::run(process::cargo().args(arguments))?;
     Ok(Outcome::Passed)
+}
+
+/// The browser that looks at our pages; without it their test says that it was skipped.
+fn chromium() -> Result<Outcome> {
+    const SHELL: &str = "chromium-headless-shell";
+    if process::exists("chromium") {
+        return Ok(Outcome::Passed);
+    }
+    match process::require(SHELL, SHELL) {
+        Err(error) if !workspace::in_ci() => Ok(Outcome::Skipped(format!("{error:#}"))),
+        result => result.map(|()| Outcome::Passed),
+    }
 }
 
 fn format(manifests: &[&str]) -> Result<Outcome> {

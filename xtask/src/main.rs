@@ -50,7 +50,7 @@ enum Command {
         #[arg(long, value_name = "N", default_value_t = 60)]
         seconds: u64,
     },
-    /// Runs the benchmarks and prints the two ratios that the project promises
+    /// Runs the benchmarks, compares whole processes with other tools, and prints what the project promises
     Bench,
     /// Runs the commands of README.md
     Readme,

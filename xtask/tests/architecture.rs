@@ -35,6 +35,7 @@ const RULES: &[Rule] = &[
         tests_use: &["snp-attest", "snp-vmsa"],
     },
     Rule { name: "snp-attest", uses: &["snp-abi"], tests_use: &[] },
+    Rule { name: "snp-html", uses: &[], tests_use: &[] },
     Rule { name: "snp-guests", uses: &["snp-abi"], tests_use: &["snp-vmsa"] },
     Rule {
         name: "snp-cli",
@@ -44,6 +45,7 @@ const RULES: &[Rule] = &[
             "snp-attest",
             "snp-explain",
             "snp-guests",
+            "snp-html",
             "snp-image",
             "snp-launch",
             "snp-sha384",
@@ -67,6 +69,7 @@ const CORES: &[&str] = &[
     "snp-attest",
     "snp-explain",
     "snp-guests",
+    "snp-html",
     "snp-image",
     "snp-launch",
     "snp-sha384",

@@ -4,6 +4,7 @@ mod diff;
 mod example;
 mod explain;
 mod guest;
+mod html;
 mod id_block;
 mod igvm;
 mod input;

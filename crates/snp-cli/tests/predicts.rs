@@ -54,7 +54,8 @@ fn signed_files_launch_and_only_they() {
     let directory = tempfile::tempdir().expect("a directory");
     let place = directory.path();
     let run = |words: &str| snp(place, &words.split_whitespace().collect::<Vec<_>>());
-    std::fs::write(place.join("id.pem"), include_bytes!("../../snp-attest/tests/keys/author.sec1.pem")).expect("written");
+    std::fs::write(place.join("id.pem"), include_bytes!("../../snp-attest/tests/keys/author.sec1.pem"))
+        .expect("written");
     stdout(&run("example hello -o hello.igvm"));
     let digest = stdout(&run("igvm sign hello.igvm --id-key id.pem --author-key id.pem --guest-svn 7 -o signed.igvm"));
     assert_eq!(stdout(&run("measure --igvm signed.igvm")), digest);
@@ -67,6 +68,29 @@ fn signed_files_launch_and_only_they() {
     // What is signed for another loader is refused by the platform.
     stdout(&run("igvm sign hello.igvm --id-key id.pem --loader qemu-replay -o replay.igvm"));
     assert_eq!(run("launch --igvm replay.igvm").status.code(), Some(1));
+}
+
+/// Every command with --html writes a page about what it found; snp-html's own tests look at pages in a browser.
+#[test]
+fn pages_are_written() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let place = directory.path();
+    let run = |words: &str| snp(place, &words.split_whitespace().collect::<Vec<_>>());
+    Firmware::full().write(&place.join("full.fd"));
+    stdout(&run("example hello -o hello.igvm"));
+    let digest = stdout(&run("measure --ovmf full.fd --vcpus 3 --vcpu-type EPYC-v4"));
+    for (command, says) in [
+        ("launch --igvm hello.igvm --html page.html", "supplied by user space"),
+        ("measure --ovmf full.fd --vcpus 3 --vcpu-type EPYC-v4 --html page.html", digest.as_str()),
+        ("igvm show hello.igvm --html page.html", "vp-context"),
+        (&format!("explain --ovmf full.fd --digest {digest} --html page.html"), "measured again in full"),
+        ("diff full.fd@vcpus=2 full.fd@vcpus=3 --html page.html", "The digests part at page"),
+    ] {
+        run(command);
+        let page = std::fs::read_to_string(place.join("page.html")).expect(command);
+        assert!(page.contains(says) && page.contains("class=\"block "), "{command}");
+        std::fs::remove_file(place.join("page.html")).expect("it was there");
+    }
 }
 
 #[test]

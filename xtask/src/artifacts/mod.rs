@@ -61,6 +61,11 @@ impl Artifacts {
         environment
     }
 
+    /// sev-snp-measure, if it is there.
+    pub(crate) fn measure(&self) -> Option<&Path> {
+        self.measure.as_deref()
+    }
+
     /// A file or directory of the manifest, if it is there.
     pub(crate) fn path(&self, to: &str) -> Option<PathBuf> {
         Some(self.directory.join(to)).filter(|path| path.exists())

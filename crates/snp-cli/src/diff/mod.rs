@@ -4,16 +4,20 @@ mod side;
 
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use clap::Args;
 use serde_json::{Value, json};
 use snp_abi::{Gpa, PageType, Vmsa};
+use snp_html::{Block, Document, Field, Link, VmsaView};
 use snp_vmsa::diff::differences;
 use zerocopy::FromBytes;
 
 use side::{Chain, Side, Step};
+
+use crate::html;
 
 /// Compare two launches: the first page where their digests part, then every difference, VMSAs by field.
 ///
@@ -28,6 +32,10 @@ pub(crate) struct DiffArgs {
 
     /// The second.
     b: String,
+
+    /// Write one self-contained HTML page here: the digest chain of A, what differs, VMSAs by field.
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
 
     /// Print JSON (docs/json.md) instead of text.
     #[arg(long)]
@@ -54,11 +62,14 @@ struct Comparison {
 }
 
 pub(crate) fn run(args: &DiffArgs) -> Result<ExitCode> {
-    let comparison = match (side::read(&args.a)?, side::read(&args.b)?) {
-        (Side::Vmsa(a), Side::Vmsa(b)) => vmsas(&a, &b),
-        (Side::Chain(a), Side::Chain(b)) => chains(&a, &b),
+    let (mut chain, comparison) = match (side::read(&args.a)?, side::read(&args.b)?) {
+        (Side::Vmsa(a), Side::Vmsa(b)) => (Vec::new(), vmsas(&a, &b)),
+        (Side::Chain(a), Side::Chain(b)) => (links(&a, &b), chains(&a, &b)),
         _ => bail!("a VMSA can only be compared with a VMSA: the other side is a launch"),
     };
+    if let Some(path) = &args.html {
+        html::write(path, &comparison.page(args, std::mem::take(&mut chain)))?;
+    }
     let text = if args.json { serde_json::to_string_pretty(&comparison.document())? + "\n" } else { comparison.text() };
     std::io::stdout().write_all(text.as_bytes())?;
     Ok(if comparison.same() { ExitCode::SUCCESS } else { ExitCode::from(DIFFERENT) })
@@ -98,12 +109,49 @@ fn chains(a: &Chain, b: &Chain) -> Comparison {
     Comparison { digests: Some([last(a), last(b)]), parts_at, rows }
 }
 
+/// The chain of A by pages, marked where B's differs; runs of pages that do not are one link.
+fn links(a: &Chain, b: &Chain) -> Vec<Link> {
+    let of_b = by_place(b);
+    let mut links: Vec<Link> = Vec::new();
+    for (key, (_, step)) in in_order(by_place(a)) {
+        let other = of_b.get(&key).map(|(_, other)| (other.page_type, other.contents));
+        let differs = other != Some((step.page_type, step.contents));
+        let (gpa, page_type, digest) = (step.gpa.0, step.page_type.to_string(), step.digest.to_string());
+        match links.last_mut() {
+            Some(last) if !differs && !last.differs && last.page_type == page_type && last.gpa + last.len == gpa => {
+                last.len += 4096;
+                last.digest = digest;
+            }
+            _ => {
+                let contents = if differs {
+                    step.contents.iter().map(|byte| format!("{byte:02x}")).collect()
+                } else {
+                    String::new()
+                };
+                links.push(Link { gpa, len: 4096, page_type, contents, digest, differs });
+            }
+        }
+    }
+    links
+}
+
+/// Pages by address and number there, with their place in the launch.
+type Places<'a> = BTreeMap<(Gpa, usize), (usize, &'a Step)>;
+
+type Placed<'a> = ((Gpa, usize), (usize, &'a Step));
+
+fn in_order(places: Places<'_>) -> Vec<Placed<'_>> {
+    let mut list: Vec<_> = places.into_iter().collect();
+    list.sort_unstable_by_key(|(_, (index, _))| *index);
+    list
+}
+
 fn describe(step: &Step) -> String {
     format!("{} at {}", step.page_type, step.gpa)
 }
 
 /// Pages by address; several at one address (KVM's VMSAs) by their number there.
-fn by_place(chain: &Chain) -> BTreeMap<(Gpa, usize), (usize, &Step)> {
+fn by_place(chain: &Chain) -> Places<'_> {
     let mut count: BTreeMap<Gpa, usize> = BTreeMap::new();
     let place = |(index, step): (usize, &'_ Step)| {
         let number = count.entry(step.gpa).or_default();
@@ -216,6 +264,42 @@ impl Comparison {
             out += &format!("and {} more; --json has all\n", self.rows.len() - SHOWN);
         }
         out
+    }
+
+    /// As a page.
+    fn page(&self, args: &DiffArgs, chain: Vec<Link>) -> Document {
+        let block = |link: &Link| Block {
+            gpa: link.gpa,
+            len: link.len,
+            page_type: link.page_type.clone(),
+            label: if link.differs { "differs".into() } else { String::new() },
+        };
+        let outside = snp_abi::LEGACY_VMSA_GPA.0;
+        let field = |(name, a, b): &(String, String, String)| Field {
+            offset: snp_vmsa::fields::find(name).map_or(0, |field| field.offset() as u32),
+            name: name.clone(),
+            value: a.clone(),
+            note: format!("{b} in B"),
+            differs: true,
+        };
+        let with_fields = self.rows.iter().filter(|row| !row.fields.is_empty());
+        let rows = self.rows.iter().map(|row| vec![row.what.clone(), row.a.clone(), row.b.clone()]).collect();
+        let facts = self.digests.iter().flat_map(|[a, b]| [("A", a), ("B", b)]);
+        Document {
+            title: format!("{} and {}", args.a, args.b),
+            subtitle: self.parts_at.as_ref().map_or("the same".to_owned(), |at| format!("The digests part at {at}.")),
+            facts: facts.map(|(name, digest)| (name.to_owned(), digest.clone())).collect(),
+            memory: chain.iter().filter(|link| link.gpa != outside).map(block).collect(),
+            vmsas: with_fields
+                .map(|row| VmsaView {
+                    title: format!("{}: value in A", row.what),
+                    fields: row.fields.iter().map(field).collect(),
+                })
+                .collect(),
+            tables: vec![html::table("Differences", &["what", "A", "B"], rows)],
+            chain,
+            ..Document::default()
+        }
     }
 
     fn document(&self) -> Value {

@@ -69,6 +69,10 @@ pub(crate) struct ExplainArgs {
     #[arg(long, default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..=i64::from(MOST_VCPUS)), value_name = "N")]
     max_vcpus: u32,
 
+    /// Write one self-contained HTML page here: memory map, digest chain, VMSA by field.
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+
     /// Print JSON (docs/json.md) instead of text.
     #[arg(long)]
     json: bool,
@@ -83,7 +87,7 @@ pub(crate) fn run(args: &ExplainArgs) -> Result<ExitCode> {
     let observer = progress::Bar::new()?;
     let answer = snp_explain::explain(&question, &observer);
     observer.finish();
-    output::print(args.json, &question, &answer, expected.as_ref())?;
+    output::print(args.json, args.html.as_deref(), &question, &answer, expected.as_ref())?;
     Ok(match answer {
         Answer::Match { .. } => ExitCode::SUCCESS,
         Answer::NoMatch(_) | Answer::Cancelled(_) => ExitCode::from(NO_MATCH),

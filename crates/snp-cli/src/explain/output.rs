@@ -1,11 +1,15 @@
 //! What `snp explain` prints.
 
 use std::io::Write;
+use std::path::Path;
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use snp_explain::{Answer, Difference, Launch, Question, Tried, Uapi, differences};
+use snp_html::Document;
 use snp_vmsa::reset::ResetRdx;
+
+use crate::html;
 
 /// What would narrow a search that found nothing.
 const NARROW: [&str; 4] = [
@@ -15,8 +19,17 @@ const NARROW: [&str; 4] = [
     "the exact files: `sha256sum` of firmware, kernel and initrd on the host",
 ];
 
-pub(super) fn print(json: bool, question: &Question, answer: &Answer, expected: Option<&Launch>) -> Result<()> {
+pub(super) fn print(
+    json: bool,
+    page_to: Option<&Path>,
+    question: &Question,
+    answer: &Answer,
+    expected: Option<&Launch>,
+) -> Result<()> {
     let expected = expected.map(|launch| Expected::new(launch, question)).transpose()?;
+    if let Some(path) = page_to {
+        html::write(path, &page(question, answer, expected.as_ref())?)?;
+    }
     let text = if json {
         serde_json::to_string_pretty(&document(question, answer, expected.as_ref()))? + "\n"
     } else {
@@ -116,6 +129,43 @@ fn facts(launch: &Launch) -> Vec<(&'static str, String)> {
         facts.push(("pages", format!("CPUID page {:?}, SEC_MEM {:?}", launch.cpuid, launch.sec_mem)));
     }
     facts
+}
+
+/// As a page: the launch that was found, and how it differs.
+fn page(question: &Question, answer: &Answer, expected: Option<&Expected<'_>>) -> Result<Document> {
+    let title = format!("Launch digest {}…", &question.digest.to_string()[..16]);
+    let mut page = match answer {
+        Answer::Match { launch, .. } => html::of_plan(&launch.prepare(&question.image)?.plan, title),
+        Answer::NoMatch(_) | Answer::Cancelled(_) => Document { title, ..Document::default() },
+    };
+    let strings = |rows: Vec<(&str, String)>| rows.into_iter().map(|(a, b)| vec![a.to_owned(), b]).collect();
+    let tried = match answer {
+        Answer::Match { launch, tried } => {
+            page.subtitle = "This launch gives the observed digest; it was measured again in full.".to_owned();
+            page.tables.push(html::table("The launch", &["option", "value"], strings(facts(launch))));
+            let rows = expected.map(|expected| differences(expected.launch, launch)).unwrap_or_default();
+            let row = |row: Difference| vec![row.option.to_owned(), row.expected, row.happened, row.advice];
+            if !rows.is_empty() {
+                let columns = ["option", "expected", "happened", "what to change"];
+                page.tables.push(html::table(
+                    "Differences from the expected launch",
+                    &columns,
+                    rows.into_iter().map(row).collect(),
+                ));
+            }
+            tried
+        }
+        Answer::NoMatch(tried) | Answer::Cancelled(tried) => {
+            page.subtitle = "No launch that was tried gives this digest.".to_owned();
+            page.facts.push(("observed digest".to_owned(), question.digest.to_string()));
+            let rows = NARROW.map(|line| vec![line.to_owned()]).to_vec();
+            page.tables.push(html::table("What would narrow it", &["observation"], rows));
+            tried
+        }
+    };
+    let rows = tried.space.iter().map(|stage| vec![stage.clone()]).collect();
+    page.tables.push(html::table(&format!("Tried: {} candidates", tried.candidates), &["varied"], rows));
+    Ok(page)
 }
 
 fn document(question: &Question, answer: &Answer, expected: Option<&Expected<'_>>) -> Value {

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use clap::Subcommand;
 use snp_abi::LaunchDigest;
 use snp_image::{Delivery, GuestOptions, Igvm, IgvmLaunch, IgvmLoader, ImageError};
-use snp_launch::DigestEngine;
+use snp_launch::{DigestEngine, LaunchPlan};
 
 use crate::{guest, input};
 
@@ -43,13 +43,18 @@ fn parse(file: Bytes, path: &Path) -> Result<Igvm> {
     Igvm::parse(file).with_context(|| format!("IGVM file {}", path.display()))
 }
 
-/// The digest that a loader gives the file: one vCPU, QEMU's default CPU model where KVM measures one.
-fn digest(file: &Igvm, loader: &'static IgvmLoader) -> Result<LaunchDigest, ImageError> {
+/// What a loader launches: one vCPU, QEMU's default CPU model where KVM measures one.
+fn plan(file: &Igvm, loader: &'static IgvmLoader) -> Result<LaunchPlan, ImageError> {
     let delivery = if loader.is_direct() { Delivery::Direct { vmsa: None, gpa: None } } else { Delivery::Registers };
     let cpu_signature = guest::model_signature(guest::DEFAULT_MODEL).expect("it is in the table");
     let options = GuestOptions { cpu_signature, ..GuestOptions::new(delivery) };
     let launch = IgvmLaunch { file: file.clone(), loader, append: String::new(), options };
-    let plan = launch.prepare()?.plan;
+    Ok(launch.prepare()?.plan)
+}
+
+/// The digest that a loader gives the file.
+fn digest(file: &Igvm, loader: &'static IgvmLoader) -> Result<LaunchDigest, ImageError> {
+    let plan = plan(file, loader)?;
     let engine = DigestEngine::new();
     let mut engine = if loader.verbatim_tsc { engine.with_verbatim_vmsas() } else { engine };
     engine.plan(&plan, &mut |_| {});

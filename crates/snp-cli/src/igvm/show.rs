@@ -7,15 +7,22 @@ use anyhow::Result;
 use clap::Args;
 use serde_json::{Value, json};
 use snp_abi::{Gpa, Vmsa};
-use snp_image::{Directive, Igvm, PageKind};
+use snp_html::Document;
+use snp_image::{Directive, Igvm, IgvmLoader, PageKind};
 use snp_vmsa::fields::fields;
 use zerocopy::FromBytes;
+
+use crate::html;
 
 /// Show what an IGVM file holds: platforms, directives, memory map, VP context, ID block.
 #[derive(Args, Debug)]
 pub(crate) struct ShowArgs {
     /// The file.
     file: PathBuf,
+
+    /// Write one self-contained HTML page here: memory map, digest chain, VMSA by field.
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
 
     /// Print JSON (docs/json.md) instead of text.
     #[arg(long)]
@@ -32,6 +39,9 @@ struct Row {
 
 pub(super) fn run(args: &ShowArgs) -> Result<ExitCode> {
     let file = super::read(&args.file)?;
+    if let Some(path) = &args.html {
+        html::write(path, &page(&file, args))?;
+    }
     if args.json {
         println!("{}", serde_json::to_string_pretty(&document(&file))?);
     } else {
@@ -148,6 +158,27 @@ fn platform_name(platform: u8) -> String {
         5 => "SEV-ES".to_owned(),
         other => format!("{other:#x}"),
     }
+}
+
+/// As a page: what the format's own loader makes of the file, and the directives.
+fn page(file: &Igvm, args: &ShowArgs) -> Document {
+    let title = format!("IGVM file {}", args.file.display());
+    let mut page = match super::plan(file, IgvmLoader::qemu_direct()) {
+        Ok(plan) => html::of_plan(&plan, title),
+        Err(error) => Document { title, warnings: vec![format!("cannot be launched: {error}")], ..Document::default() },
+    };
+    page.subtitle = format!("{} bytes", file.file_len());
+    let row = |row: &Row| {
+        let gpa = row.gpa.map(|gpa| gpa.to_string()).unwrap_or_default();
+        vec![row.what.clone(), gpa, row.len.to_string(), row.note.clone()]
+    };
+    let columns = ["directive", "address", "bytes", "note"];
+    page.tables.push(html::table(
+        "Directives for SEV-SNP, in file order",
+        &columns,
+        rows(file).iter().map(row).collect(),
+    ));
+    page
 }
 
 fn document(file: &Igvm) -> Value {

@@ -69,6 +69,10 @@ pub(crate) struct LaunchArgs {
     #[arg(long)]
     pub(super) json: bool,
 
+    /// Write one self-contained HTML page here: memory map, digest chain, VMSA by field.
+    #[arg(long, value_name = "FILE")]
+    pub(super) html: Option<PathBuf>,
+
     /// Write one JSON line per command: arguments, page hashes, errno, firmware status, digest.
     #[arg(long, value_name = "FILE")]
     pub(super) transcript: Option<PathBuf>,

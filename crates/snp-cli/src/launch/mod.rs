@@ -12,6 +12,7 @@ use snp_asp::PlatformConfig;
 use snp_launch::{CommandRecord, LaunchError, LaunchObserver, Platform};
 use snp_softkvm::{SoftPlatform, UapiProfile, profiles};
 
+use crate::html;
 use args::PlatformName;
 pub(crate) use args::{LaunchArgs, ProfileName};
 use report::{Refusal, Report, Setting};
@@ -38,7 +39,11 @@ pub(crate) fn run(args: &LaunchArgs) -> Result<ExitCode> {
                 platform: args.platform.name().into(),
                 warnings: prepared.warnings,
             };
-            print(args.json, &Report::new(&prepared.plan, &launched, setting))?;
+            let report = Report::new(&prepared.plan, &launched, setting);
+            if let Some(path) = &args.html {
+                html::write(path, &report.page(&prepared.plan))?;
+            }
+            print(args.json, &report)?;
             Ok(ExitCode::SUCCESS)
         }
         Err(error @ (LaunchError::Refused { .. } | LaunchError::Cpuid { .. })) => {

@@ -6,7 +6,10 @@ use serde::Serialize;
 use snp_abi::{FwStatus, Gpa, LEGACY_VMSA_GPA, PAGE_SIZE, PageType};
 use snp_launch::{LaunchError, LaunchPlan, Launched, LaunchedVcpu, VmsaSource};
 
+use snp_html::Document;
+
 use super::transcript::hex;
+use crate::html;
 
 /// A finished launch. Field names are the stable schema of docs/json.md.
 #[derive(Serialize)]
@@ -92,6 +95,19 @@ impl Report {
         }
         let _ = writeln!(out, "launch digest {}", self.launch_digest.as_deref().unwrap_or("not known"));
         out
+    }
+
+    /// As a page.
+    pub(super) fn page(&self, plan: &LaunchPlan) -> Document {
+        let mut page = html::of_plan(plan, format!("Launch of {}", self.image));
+        page.subtitle = format!("profile {} on {} ({})", self.profile, self.backend, self.platform);
+        page.warnings = self.warnings.clone();
+        let vcpu = |vcpu: &Vcpu| {
+            vec![vcpu.index.to_string(), vcpu.vmsa_source.to_owned(), vcpu.vmsa_gpa.clone().unwrap_or_default()]
+        };
+        page.tables =
+            vec![html::table("vCPUs", &["vCPU", "VMSA", "measured at"], self.vcpus.iter().map(vcpu).collect())];
+        page
     }
 
     fn pages_text(&self, out: &mut String) {

@@ -118,6 +118,10 @@ pub(crate) struct MeasureArgs {
     #[arg(long, value_parser = gpa, value_name = "GPA")]
     pub(super) vmsa_gpa: Option<Gpa>,
 
+    /// Write one self-contained HTML page here: memory map, digest chain, VMSA by field.
+    #[arg(long, value_name = "FILE")]
+    pub(super) html: Option<PathBuf>,
+
     /// Say what the number is.
     #[arg(short, long)]
     pub(super) verbose: bool,

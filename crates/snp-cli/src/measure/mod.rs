@@ -10,6 +10,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail, ensure};
 use snp_abi::Vmsa;
 use snp_image::{KernelHashes, Ovmf, OvmfError, sev_digest, sev_es_digests};
+use snp_launch::LaunchPlan;
 use snp_vmsa::cpu;
 use snp_vmsa::reset::{self, ResetProfile};
 use zerocopy::IntoBytes;
@@ -17,7 +18,7 @@ use zerocopy::IntoBytes;
 pub(crate) use args::MeasureArgs;
 use args::Mode;
 
-use crate::{guest, input, map};
+use crate::{guest, html, input, map};
 
 /// What was measured.
 struct Measured {
@@ -30,6 +31,8 @@ struct Measured {
     /// The VMSAs that are measured: of the boot processor, and of each of the others.
     vmsas: Option<[Box<Vmsa>; 2]>,
     warnings: Vec<String>,
+    /// The plan with the first number of vCPUs asked for.
+    plan: Option<Box<LaunchPlan>>,
 }
 
 pub(crate) fn run(args: &MeasureArgs) -> Result<ExitCode> {
@@ -39,6 +42,9 @@ pub(crate) fn run(args: &MeasureArgs) -> Result<ExitCode> {
         Mode::SnpOvmfHash => snp::ovmf_hash(args)?,
         Mode::Snp | Mode::SnpSvsm => snp::measure(args)?,
     };
+    if let Some(path) = &args.html {
+        html::write(path, &output::page(args, &measured)?)?;
+    }
     if args.dump_vmsa {
         dump(args, &measured)?;
     }
@@ -159,7 +165,7 @@ fn legacy(args: &MeasureArgs) -> Result<Measured> {
 
 impl Measured {
     fn new(vmm: String, digests: Vec<(Option<u32>, Vec<u8>)>) -> Self {
-        Self { vmm, profile: None, loader: None, digests, vmsas: None, warnings: Vec::new() }
+        Self { vmm, profile: None, loader: None, digests, vmsas: None, warnings: Vec::new(), plan: None }
     }
 }
 

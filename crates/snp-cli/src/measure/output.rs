@@ -2,13 +2,15 @@
 
 use std::io::Write;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
+use snp_html::Document;
 
 use super::Measured;
 use super::args::{Format, MeasureArgs, Mode};
+use crate::html;
 
 pub(super) fn print(args: &MeasureArgs, measured: &Measured) -> Result<()> {
     let format = if args.json { Format::Json } else { args.output_format };
@@ -62,6 +64,24 @@ fn document(args: &MeasureArgs, measured: &Measured) -> Value {
         document["launch_digest"] = hex(digest).into();
     }
     document
+}
+
+/// As a page.
+pub(super) fn page(args: &MeasureArgs, measured: &Measured) -> Result<Document> {
+    let plan = measured.plan.as_deref().context("--html: this mode measures no pages")?;
+    let image = args.image.ovmf.as_ref().or(args.image.igvm.as_ref());
+    let image = image.map(|path| path.display().to_string()).unwrap_or_default();
+    let mut page = html::of_plan(plan, format!("Measurement of {image}"));
+    page.subtitle = format!("VMSA profile {}, uAPI profile {}", measured.vmm, measured.profile.unwrap_or("any"));
+    page.warnings = measured.warnings.clone();
+    let row = |(count, digest): &(Option<u32>, Vec<u8>)| {
+        vec![count.map_or_else(|| "any".to_owned(), |count| count.to_string()), hex(digest)]
+    };
+    if measured.digests.len() > 1 {
+        let rows = measured.digests.iter().map(row).collect();
+        page.tables.push(html::table("Launch digests", &["vCPUs", "launch digest"], rows));
+    }
+    Ok(page)
 }
 
 pub(crate) fn hex(bytes: &[u8]) -> String {

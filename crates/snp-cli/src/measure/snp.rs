@@ -162,7 +162,9 @@ fn finished(
     let told = |warning: &&ImageWarning| loader.is_none() || !matches!(warning, ImageWarning::DatalessPages { .. });
     let warnings = prepared.warnings.iter().filter(told).map(ToString::to_string).collect();
     let vmsas = vmsas(&prepared.plan);
-    Measured { profile: Some(profile.name()), loader, vmsas, warnings, ..Measured::new(vmm, digests) }
+    let vcpus = digests.first().and_then(|(count, _)| *count).unwrap_or(prepared.plan.vcpus);
+    let plan = Some(Box::new(LaunchPlan { vcpus, ..prepared.plan }));
+    Measured { plan, profile: Some(profile.name()), loader, vmsas, warnings, ..Measured::new(vmm, digests) }
 }
 
 fn vmsas(plan: &LaunchPlan) -> Option<[Box<Vmsa>; 2]> {

@@ -105,7 +105,7 @@ const XCR0: Bits =
     &[(0, "x87"), (1, "SSE"), (2, "AVX"), (5, "AVX512-k"), (6, "AVX512-hi256"), (7, "AVX512-hi16"), (9, "MPK")];
 
 /// The meaning of a field's value, or nothing.
-pub(super) fn meaning(name: &str, value: &Value) -> String {
+pub(crate) fn meaning(name: &str, value: &Value) -> String {
     let Value::Integer(value) = value else { return String::new() };
     let table = match name {
         "cr0" => CR0,

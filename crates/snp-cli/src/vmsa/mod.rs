@@ -7,6 +7,8 @@ mod new;
 mod set;
 mod show;
 
+pub(crate) use decode::meaning;
+
 use std::path::Path;
 use std::process::ExitCode;
 

@@ -1,5 +1,7 @@
 //! Runs the benchmarks and prints what the project promises about them.
 
+mod peers;
+
 use std::fs;
 use std::path::Path;
 
@@ -8,7 +10,7 @@ use serde::Deserialize;
 
 use crate::metadata;
 use crate::process::{self, Outcome};
-use crate::workspace;
+use crate::{artifacts, workspace};
 
 /// A promise: the median time of one benchmark in those of another, by criterion's full names.
 struct Ratio {
@@ -47,11 +49,13 @@ pub(crate) fn run() -> Result<Outcome> {
     let times = read(&workspace::target().join("criterion"))?;
     let mut rows: Vec<Row> = RATIOS.iter().map(|ratio| ratio.row(&times)).collect();
     rows.push(memory()?);
+    rows.extend(rates(&times)?);
+    rows.extend(peers::rows(&artifacts::fetch()?)?);
     let width = rows.iter().map(|row| row.promise.len()).max().unwrap_or_default();
-    println!("\n{:width$}  {:>12}  {:>12}", "", "measured", "at most");
+    println!("\n{:width$}  {:>14}  {:>14}", "", "measured", "promised");
     for row in &rows {
         let verdict = if row.kept { "" } else { "  BROKEN" };
-        println!("{:width$}  {:>12}  {:>12}{verdict}", row.promise, row.measured, row.at_most);
+        println!("{:width$}  {:>14}  {:>14}{verdict}", row.promise, row.measured, row.promised);
     }
     if rows.iter().any(|row| !row.kept) {
         bail!("a promise is broken");
@@ -59,21 +63,39 @@ pub(crate) fn run() -> Result<Outcome> {
     Ok(Outcome::Passed)
 }
 
+/// One line of the table.
 struct Row {
-    promise: &'static str,
+    promise: String,
     measured: String,
-    at_most: String,
+    promised: String,
     kept: bool,
 }
 
+impl Row {
+    /// A ratio that is to be at least `promised`.
+    fn at_least(promise: impl Into<String>, ratio: f64, promised: f64) -> Self {
+        Self {
+            promise: promise.into(),
+            measured: format!("{ratio:.2}"),
+            promised: format!("at least {promised}"),
+            kept: ratio >= promised,
+        }
+    }
+
+    /// Nothing was measured, for this reason: said, and no promise is broken by it.
+    fn not_measured(promise: impl Into<String>, reason: &str) -> Self {
+        Self { promise: promise.into(), measured: "not measured".into(), promised: reason.into(), kept: true }
+    }
+}
+
 impl Ratio {
-    fn row(&self, times: &[(String, f64)]) -> Row {
-        let time = |wanted: &str| times.iter().find(|(name, _)| name == wanted).map(|(_, time)| *time);
+    fn row(&self, times: &[Estimated]) -> Row {
+        let time = |wanted: &str| times.iter().find(|time| time.name == wanted).map(|time| time.nanoseconds);
         let ratio = time(self.measured).zip(time(self.baseline)).map(|(measured, baseline)| measured / baseline);
         Row {
-            promise: self.promise,
+            promise: self.promise.into(),
             measured: ratio.map_or_else(|| "not measured".to_owned(), |ratio| format!("{ratio:.3}")),
-            at_most: format!("{:.2}", self.at_most),
+            promised: format!("at most {:.2}", self.at_most),
             kept: ratio.is_none_or(|ratio| ratio <= self.at_most),
         }
     }
@@ -91,11 +113,28 @@ fn memory() -> Result<Row> {
     };
     let mib = |bytes: u64| format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20));
     Ok(Row {
-        promise: "peak memory of a launch of 256 MiB, less the image",
+        promise: "peak memory of a launch of 256 MiB, less the image".into(),
         measured: bytes.map_or_else(|| "not measured".to_owned(), mib),
-        at_most: mib(MEMORY_AT_MOST),
+        promised: format!("at most {}", mib(MEMORY_AT_MOST)),
         kept: bytes.is_none_or(|bytes| bytes <= MEMORY_AT_MOST),
     })
+}
+
+/// Rates of single benchmarks.
+fn rates(times: &[Estimated]) -> Result<Vec<Row>> {
+    let rate = |wanted: &str| times.iter().find(|time| time.name == wanted).and_then(Estimated::per_second);
+    let candidates = "explain: million candidates per second on one core";
+    let hashing = "hashing pages on one core / openssl speed -evp sha384 -bytes 4096";
+    Ok(vec![
+        match rate("explain/candidates on one core") {
+            Some(rate) => Row::at_least(candidates, rate / 1e6, 0.5),
+            None => Row::not_measured(candidates, "no benchmark"),
+        },
+        match (rate("sha384 of 16 MiB in pages/one core"), peers::openssl()?) {
+            (Some(ours), Some(theirs)) => Row::at_least(hashing, ours / theirs, 1.4),
+            _ => Row::not_measured(hashing, "no openssl"),
+        },
+    ])
 }
 
 fn memory_line(output: &str) -> Result<u64> {
@@ -107,6 +146,30 @@ fn memory_line(output: &str) -> Result<u64> {
 #[derive(Deserialize)]
 struct Benchmark {
     full_id: String,
+    throughput: Option<Throughput>,
+}
+
+#[derive(Deserialize)]
+enum Throughput {
+    Bytes(f64),
+    Elements(f64),
+    #[serde(other)]
+    Other,
+}
+
+/// A benchmark's result.
+struct Estimated {
+    name: String,
+    /// Median time of one run.
+    nanoseconds: f64,
+    /// What one run gets through: bytes or elements.
+    amount: Option<f64>,
+}
+
+impl Estimated {
+    fn per_second(&self) -> Option<f64> {
+        self.amount.map(|amount| amount / self.nanoseconds * 1e9)
+    }
 }
 
 #[derive(Deserialize)]
@@ -120,7 +183,7 @@ struct Estimate {
 }
 
 /// Full name and median time in nanoseconds of every result that criterion left below `directory`.
-fn read(directory: &Path) -> Result<Vec<(String, f64)>> {
+fn read(directory: &Path) -> Result<Vec<Estimated>> {
     let mut found = Vec::new();
     let Ok(entries) = fs::read_dir(directory) else { return Ok(found) };
     for entry in entries {
@@ -128,7 +191,11 @@ fn read(directory: &Path) -> Result<Vec<(String, f64)>> {
         if path.file_name().is_some_and(|name| name == "new") && path.join("benchmark.json").is_file() {
             let benchmark: Benchmark = json(&path.join("benchmark.json"))?;
             let estimates: Estimates = json(&path.join("estimates.json"))?;
-            found.push((benchmark.full_id, estimates.median.point_estimate));
+            let amount = match benchmark.throughput {
+                Some(Throughput::Bytes(amount) | Throughput::Elements(amount)) => Some(amount),
+                _ => None,
+            };
+            found.push(Estimated { name: benchmark.full_id, nanoseconds: estimates.median.point_estimate, amount });
         } else if path.is_dir() {
             found.extend(read(&path)?);
         }
@@ -143,11 +210,12 @@ fn json<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<T> {
 
 #[cfg(test)]
 mod tests {
-    use super::{RATIOS, memory_line};
+    use super::{Estimated, RATIOS, memory_line};
 
     #[test]
     fn ratios_are_kept_broken_or_not_measured() {
-        let times = |measured| vec![(RATIOS[0].measured.to_owned(), measured), (RATIOS[0].baseline.to_owned(), 100.0)];
+        let time = |name: &str, nanoseconds| Estimated { name: name.to_owned(), nanoseconds, amount: None };
+        let times = |measured| vec![time(RATIOS[0].measured, measured), time(RATIOS[0].baseline, 100.0)];
         assert!(RATIOS[0].row(&times(124.0)).kept);
         assert!(!RATIOS[0].row(&times(126.0)).kept);
         assert_eq!(RATIOS[0].row(&[]).measured, "not measured");

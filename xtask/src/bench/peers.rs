@@ -1,0 +1,152 @@
+//! Whole processes against those of other tools, in one run on one machine.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use super::Row;
+use crate::artifacts::Artifacts;
+use crate::{process, workspace};
+
+const SNPGUEST: &str = "0.11.0";
+
+/// The rate at which igvmmeasure measures, bytes per second: no crate of it can be installed, the figure is its users'.
+const IGVMMEASURE_RATE: f64 = 245e6;
+
+/// Runs of each process, of which the fastest counts: what disturbs a run only makes it slower.
+const RUNS: u32 = 15;
+
+/// Firmware of 4 MiB.
+const FIRMWARE: &str = "trixie/OVMF.fd";
+
+pub(super) fn rows(artifacts: &Artifacts) -> Result<Vec<Row>> {
+    process::run(process::cargo().args(["build", "--quiet", "--release", "--package", "snp-cli"]))?;
+    let snp = workspace::target().join("release/snp");
+    let mut rows = Vec::new();
+    match artifacts.path(FIRMWARE) {
+        Some(firmware) => firmware_rows(artifacts, &snp, &firmware, &mut rows)?,
+        None => rows.push(Row::not_measured("4 MiB of firmware against other tools", "no firmware")),
+    }
+    rows.extend(igvm(&snp)?);
+    Ok(rows)
+}
+
+fn firmware_rows(artifacts: &Artifacts, snp: &Path, firmware: &Path, rows: &mut Vec<Row>) -> Result<()> {
+    let snpguest = process::cargo_tool("snpguest", SNPGUEST);
+    for vcpus in ["1", "64"] {
+        let ours = fastest(
+            Command::new(snp).args(["measure", "--vcpu-type", "EPYC-v4", "--vcpus", vcpus, "--ovmf"]).arg(firmware),
+        )?;
+        let against = |tool: &str| format!("4 MiB of firmware, {vcpus} vCPUs: time of {tool} / ours, whole process");
+        match artifacts.measure() {
+            Some(tool) => {
+                let mut command = Command::new(tool);
+                command.args(["--mode", "snp", "--vcpu-type", "EPYC-v4", "--vcpus", vcpus, "--ovmf"]).arg(firmware);
+                let theirs = fastest(&mut command)?;
+                ensure!(theirs.1 == ours.1, "sev-snp-measure: another digest");
+                rows.push(Row::at_least(against("sev-snp-measure"), ratio(theirs.0, ours.0), 20.0));
+            }
+            None => rows.push(Row::not_measured(against("sev-snp-measure"), "no tool")),
+        }
+        match &snpguest {
+            Ok(tool) => {
+                let mut command = Command::new(tool);
+                command.args(["generate", "measurement", "--vcpu-type", "EPYC-v4", "--vcpus", vcpus]);
+                command.args(["--output-format", "hex", "--ovmf"]).arg(firmware);
+                let theirs = fastest(&mut command)?;
+                ensure!(theirs.1.trim_start_matches("0x") == ours.1, "snpguest: another digest: {}", theirs.1);
+                rows.push(Row::at_least(against("snpguest"), ratio(theirs.0, ours.0), 4.0));
+            }
+            Err(error) => rows.push(Row::not_measured(against("snpguest"), &format!("{error:#}"))),
+        }
+    }
+    Ok(())
+}
+
+/// 256 MiB of pages that all differ, as an IGVM file.
+fn igvm(snp: &Path) -> Result<Vec<Row>> {
+    const LEN: usize = 256 << 20;
+    let directory = tempfile::tempdir()?;
+    let at = |name: &str| directory.path().join(name);
+    let mut state = 1_u64;
+    let words = (0..LEN / 8).flat_map(|_| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state.to_le_bytes()
+    });
+    fs::write(at("pages"), words.collect::<Vec<u8>>())?;
+    let run = |command: &mut Command| process::capture(command.current_dir(directory.path()));
+    run(Command::new(snp).args(["vmsa", "new", "-o", "vmsa"]))?;
+    let pages =
+        ["--pages", "0x10000000:normal=pages", "--vmsa", "vmsa", "--vmsa-gpa", "0x20001000", "-o", "large.igvm"];
+    run(Command::new(snp).args(["igvm", "build"]).args(pages))?;
+    let file = at("large.igvm");
+    let len = fs::metadata(&file)?.len();
+    let mut measure = Command::new(snp);
+    measure.args(["measure", "--igvm"]).arg(&file);
+    let (time, _) = fastest(&mut measure)?;
+    let rate = LEN as f64 / time.as_secs_f64();
+    let peak = peak_memory(&mut measure)?;
+    let mib = |bytes: u64| format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20));
+    Ok(vec![
+        Row::at_least("256 MiB of IGVM: our rate / igvmmeasure's 245 MB/s", rate / IGVMMEASURE_RATE, 4.0),
+        Row {
+            promise: "256 MiB of IGVM: peak memory".into(),
+            measured: mib(peak),
+            promised: format!("below {}", mib(len)),
+            kept: peak < len,
+        },
+    ])
+}
+
+/// The shortest time of several runs, and what the process prints.
+fn fastest(command: &mut Command) -> Result<(Duration, String)> {
+    let mut best = Duration::MAX;
+    let mut printed = String::new();
+    for _ in 0..RUNS {
+        let start = Instant::now();
+        printed = process::capture(command)?;
+        best = best.min(start.elapsed());
+    }
+    Ok((best, printed.trim().to_owned()))
+}
+
+fn ratio(theirs: Duration, ours: Duration) -> f64 {
+    theirs.as_secs_f64() / ours.as_secs_f64()
+}
+
+/// The most resident memory that a process had, as Linux tells it while the process lives.
+fn peak_memory(command: &mut Command) -> Result<u64> {
+    let mut child = command.stdout(Stdio::null()).spawn()?;
+    let status: PathBuf = format!("/proc/{}/status", child.id()).into();
+    let mut peak = 0;
+    while child.try_wait()?.is_none() {
+        if let Some(kib) = fs::read_to_string(&status).ok().and_then(|text| field(&text, "VmHWM:")) {
+            peak = peak.max(kib << 10);
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    if peak == 0 {
+        bail!("no peak memory was seen");
+    }
+    Ok(peak)
+}
+
+fn field(status: &str, name: &str) -> Option<u64> {
+    status.lines().find_map(|line| line.strip_prefix(name))?.split_whitespace().next()?.parse().ok()
+}
+
+/// Bytes per second of `openssl speed -evp sha384 -bytes 4096`, one core; `None` without openssl.
+pub(super) fn openssl() -> Result<Option<f64>> {
+    if !process::exists("openssl") {
+        return Ok(None);
+    }
+    let mut command = process::command("openssl");
+    let printed =
+        process::capture(command.args(["speed", "-mr", "-seconds", "2", "-bytes", "4096", "-evp", "sha384"]))?;
+    // +F:22:SHA384:471213670.40
+    let rate = printed.lines().find_map(|line| line.strip_prefix("+F:")?.rsplit(':').next()?.parse().ok());
+    rate.context("openssl speed printed no rate").map(Some)
+}
