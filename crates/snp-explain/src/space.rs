@@ -95,7 +95,10 @@ mod tests {
         assert_eq!(all_features().len(), 512);
         assert!(common_features().contains(&SevFeatures(0x21)));
         let names: Vec<_> = firmware_profiles().iter().map(|profile| profile.name.as_str()).collect();
-        assert!(names.starts_with(&["qemu", "qemu-pre-6.10", "ec2", "ec2-pre-2026", "gce", "krun"]), "{names:?}");
+        assert!(
+            names.starts_with(&["qemu", "qemu-pre-6.10", "ec2", "ec2-pre-2026", "gce", "krun", "krun-registers"]),
+            "{names:?}"
+        );
         assert!(!names.contains(&"direct") && !names.contains(&"qemu-debug-swap"), "{names:?}");
     }
 }

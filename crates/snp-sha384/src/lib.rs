@@ -1,8 +1,8 @@
 //! SHA-384 of many 4 KiB pages at once.
 //!
 //! A launch digest is a chain over the hashes of pages. The chain is serial, the page hashes are independent: this crate
-//! computes them four at a time in AVX2 registers where the processor has them, on all cores, and recognises runs of
-//! zero pages. All ways give the same bytes; a property test says so.
+//! computes them four at a time in AVX2 registers where the processor has them, on all cores, and recognises pages that
+//! repeat one byte. All ways give the same bytes; a property test says so.
 //!
 //! This is the only crate of the workspace that both the digest engine and the firmware model use for anything but
 //! layouts. It knows SHA-384 and nothing of SEV-SNP.
@@ -13,7 +13,7 @@ mod lanes;
 mod link;
 mod ordered;
 
-use std::sync::LazyLock;
+use std::sync::OnceLock;
 
 use rayon::prelude::*;
 use sha2::{Digest, Sha384};
@@ -37,8 +37,7 @@ pub fn sha384(message: &[u8]) -> Hash {
 
 /// SHA-384 of a page of zeros.
 pub fn zero_page() -> Hash {
-    static HASH: LazyLock<Hash> = LazyLock::new(|| sha384(&[0; PAGE_SIZE]));
-    *HASH
+    uniform_page(0)
 }
 
 /// SHA-384 of every page, in order, on all cores.
@@ -63,8 +62,8 @@ pub fn pages_on_this_core(pages: &[&[u8; PAGE_SIZE]], hashes: &mut [Hash]) {
     assert_eq!(pages.len(), hashes.len(), "one hash for every page");
     let mut waiting = Vec::with_capacity(4);
     for (index, page) in pages.iter().enumerate() {
-        if is_zero(page) {
-            hashes[index] = zero_page();
+        if let Some(byte) = uniform(page) {
+            hashes[index] = uniform_page(byte);
             continue;
         }
         waiting.push(index);
@@ -80,9 +79,18 @@ pub fn pages_on_this_core(pages: &[&[u8; PAGE_SIZE]], hashes: &mut [Hash]) {
     }
 }
 
-/// Whether the page holds zeros only. Stops at the first byte that does not, so that it costs nothing on other pages.
-fn is_zero(page: &[u8; PAGE_SIZE]) -> bool {
-    page.chunks_exact(64).all(|line| line.iter().fold(0, |all, byte| all | byte) == 0)
+/// The byte that all of the page is made of, if it is. Stops at the first line that has another, so that it costs nothing on
+/// other pages.
+fn uniform(page: &[u8; PAGE_SIZE]) -> Option<u8> {
+    let byte = page[0];
+    let same = page.chunks_exact(64).all(|line| line.iter().fold(0, |all, other| all | (other ^ byte)) == 0);
+    same.then_some(byte)
+}
+
+/// SHA-384 of a page of one byte. Images are padded with zeros, firmware with 0xff: more than half of OVMF is such pages.
+fn uniform_page(byte: u8) -> Hash {
+    static HASHES: [OnceLock<Hash>; 256] = [const { OnceLock::new() }; 256];
+    *HASHES[usize::from(byte)].get_or_init(|| sha384(&[byte; PAGE_SIZE]))
 }
 
 /// SHA-384 of four pages, side by side if the processor can.

@@ -27,6 +27,13 @@ fn known_answer_page() {
 #[test]
 fn zero_pages_hash_as_zeros() {
     assert_eq!(pages(&[&[0; PAGE_SIZE]; 5]), vec![sha384(&[0; PAGE_SIZE]); 5]);
+    for byte in [1, 0x7f, 0xff] {
+        assert_eq!(pages(&[&[byte; PAGE_SIZE]; 5]), vec![sha384(&[byte; PAGE_SIZE]); 5]);
+    }
+    // All but the last byte.
+    let mut almost = [0xff; PAGE_SIZE];
+    almost[PAGE_SIZE - 1] = 0xfe;
+    assert_eq!(pages(&[&almost]), vec![sha384(&almost)]);
     assert_eq!(zero_page(), sha384(&[0; PAGE_SIZE]));
 }
 

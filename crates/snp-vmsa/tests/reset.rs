@@ -59,6 +59,9 @@ fn eras_differ_only_in_their_columns() {
     old_ec2.rdx = 0;
     assert_eq!(old_ec2, state("ec2-pre-2026"));
     assert_eq!(state("direct"), state("qemu"));
+    let mut registers = state("krun");
+    (registers.rsp, registers.rbp, registers.rsi) = (0x8ff0, 0x8ff0, 0x7000);
+    assert_eq!(registers, state("krun-registers"));
     let mut meant = state("coconut-svsm");
     meant.x87_fcw = 0x37f;
     assert_eq!(meant, state("coconut-svsm-fcw"));
