@@ -30,6 +30,7 @@ const RULES: &[Rule] = &[
         tests_use: &["snp-attest", "snp-vmsa"],
     },
     Rule { name: "snp-attest", uses: &["snp-abi"], tests_use: &[] },
+    Rule { name: "snp-reference", uses: &[], tests_use: &[] },
     Rule { name: "snp-guests", uses: &["snp-abi"], tests_use: &["snp-vmsa"] },
     Rule {
         name: "snp-cli",
@@ -62,6 +63,7 @@ const CORES: &[&str] = &[
     "snp-guests",
     "snp-image",
     "snp-launch",
+    "snp-reference",
     "snp-sha384",
     "snp-softkvm",
     "snp-vmsa",

@@ -148,11 +148,7 @@ fn report(digest: u8, vmpl: i64, debug: bool) -> EvidenceClaim {
         },
         measurements: claims
             .into_iter()
-            .map(|(mkey, mval)| MeasurementMap {
-                mkey: Some(MeasuredElement::Uint(mkey)),
-                mval,
-                authorized_by: None,
-            })
+            .map(|(mkey, mval)| MeasurementMap { mkey: Some(MeasuredElement::Uint(mkey)), mval, authorized_by: None })
             .collect(),
     }
 }
@@ -174,6 +170,7 @@ fn a_foreign_verifier_accepts_each_value_and_no_other() {
 #[test]
 fn one_list_of_all_digests_would_accept_none() {
     let triples = azure(&write(&sample(&[(0x11, "a"), (0x22, "b")])).unwrap()).1;
+    assert_eq!(match_reference_values(&[triples[0].1.clone()], &[report(0x11, 0, false)]).len(), 1);
     let mut claim = triples[0].1.measurements()[0].clone();
     claim.mval.digests.as_mut().unwrap().push(Digest::new(7, vec![0x22; 48]));
     let merged = ReferenceTriple::new(triples[0].1.environment().clone(), vec![claim]);
@@ -195,6 +192,7 @@ fn the_drafts_class_id_is_not_rfc_9090s() {
 
     let triples: Vec<_> =
         azure(&write(&sample(&[(0x11, "")])).unwrap()).1.into_iter().map(|(_, triple)| triple).collect();
+    assert_eq!(match_reference_values(&triples, &[report(0x11, 0, false)]).len(), 1);
     let mut rfc_9090 = report(0x11, 0, false);
     rfc_9090.environment.class.as_mut().unwrap().class_id = Some(ClassIdChoice::Oid(BY_CHIP[2..].to_vec()));
     assert!(match_reference_values(&triples, &[rfc_9090]).is_empty());
