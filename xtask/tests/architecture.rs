@@ -36,6 +36,7 @@ const RULES: &[Rule] = &[
     },
     Rule { name: "snp-attest", uses: &["snp-abi"], tests_use: &[] },
     Rule { name: "snp-html", uses: &[], tests_use: &[] },
+    Rule { name: "snp-reference", uses: &[], tests_use: &[] },
     Rule { name: "snp-guests", uses: &["snp-abi"], tests_use: &["snp-vmsa"] },
     Rule {
         name: "snp-cli",
@@ -48,6 +49,7 @@ const RULES: &[Rule] = &[
             "snp-html",
             "snp-image",
             "snp-launch",
+            "snp-reference",
             "snp-sha384",
             "snp-softkvm",
             "snp-vmsa",
@@ -72,6 +74,7 @@ const CORES: &[&str] = &[
     "snp-html",
     "snp-image",
     "snp-launch",
+    "snp-reference",
     "snp-sha384",
     "snp-softkvm",
     "snp-vmsa",

@@ -168,6 +168,10 @@ pub(crate) enum Format {
     Base64,
     /// JSON (docs/json.md).
     Json,
+    /// Unsigned CoRIM (CBOR) with reference values in AMD's SEV-SNP profile.
+    Corim,
+    /// The message that registers the digests with Trustee's reference value provider service.
+    Rvps,
 }
 
 fn features(text: &str) -> Result<SevFeatures, String> {

@@ -1,12 +1,13 @@
 //! What `snp measure` prints.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use snp_html::Document;
+use snp_reference::{ReferenceValue, ReferenceValues, corim, rvps};
 
 use super::Measured;
 use super::args::{Format, MeasureArgs, Mode};
@@ -18,6 +19,11 @@ pub(super) fn print(args: &MeasureArgs, measured: &Measured) -> Result<()> {
         Format::Hex => lines(args, measured, hex),
         Format::Base64 => lines(args, measured, |digest| STANDARD.encode(digest)),
         Format::Json => serde_json::to_string_pretty(&document(args, measured))? + "\n",
+        Format::Rvps => serde_json::to_string_pretty(&rvps(&reference(args, measured)?)?)? + "\n",
+        Format::Corim => {
+            ensure!(!std::io::stdout().is_terminal(), "CoRIM is binary: send it to a file");
+            return Ok(std::io::stdout().write_all(&corim(&reference(args, measured)?)?)?);
+        }
     };
     if format != Format::Json {
         for warning in &measured.warnings {
@@ -25,6 +31,23 @@ pub(super) fn print(args: &MeasureArgs, measured: &Measured) -> Result<()> {
         }
     }
     Ok(std::io::stdout().write_all(text.as_bytes())?)
+}
+
+/// What verifiers take: every digest, and the policy where the image has one of its own.
+fn reference(args: &MeasureArgs, measured: &Measured) -> Result<ReferenceValues> {
+    let image = args.image.ovmf.as_ref().or(args.image.igvm.as_ref()).context("no image")?;
+    let name = image.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let label = |count: &Option<u32>| match count {
+        Some(count) => format!("{}, {count} vCPUs", measured.vmm),
+        None => format!("{}, any number of vCPUs", measured.vmm),
+    };
+    let value = |(count, digest): &(Option<u32>, Vec<u8>)| -> Result<ReferenceValue> {
+        let digest = digest.as_slice().try_into().ok().context("reference values are for SEV-SNP: want mode snp")?;
+        Ok(ReferenceValue { digest, label: label(count), vmpl: None })
+    };
+    let policy = args.image.igvm.as_ref().and(measured.plan.as_ref()).map(|plan| plan.policy.0);
+    let values = measured.digests.iter().map(value).collect::<Result<_>>()?;
+    Ok(ReferenceValues { name, values, policy, ..ReferenceValues::default() })
 }
 
 /// One line per digest; the count is told where there is more than one.
