@@ -71,11 +71,12 @@ pub(crate) fn require(program: &str, package: &str) -> Result<()> {
     install_package(package)
 }
 
-/// Installs a Debian package.
+/// Installs Debian packages: one, or several with spaces between.
 pub(crate) fn install_package(package: &str) -> Result<()> {
     run(command("apt-get").args(["update", "-qq"]))?;
     run(command("apt-get")
-        .args(["install", "-qq", "-y", "--no-install-recommends", package])
+        .args(["install", "-qq", "-y", "--no-install-recommends"])
+        .args(package.split_whitespace())
         .env("DEBIAN_FRONTEND", "noninteractive"))
 }
 
