@@ -38,8 +38,9 @@ pub fn rvps_claims(values: &ReferenceValues) -> Result<Map<String, Value>, Error
 /// Give it to `rvps-tool register --path FILE`, or POST it to the KBS at `/kbs/v0/reference-value`. `kbs-client config
 /// set-sample-reference-value` builds this very message, but for a single digest per name.
 ///
-/// Nothing in it is signed, and Trustee lets it expire twelve months after registration. Policy, names and host data are
-/// not in it: the default policy has no list for them.
+/// Nothing in it is signed; the sample extractor takes it on trust and dates it twelve months ahead. Names, host data and key
+/// digests are not in it: the default policy asks for none of them. Nor is the guest policy, of which Trustee demands "no
+/// debugging, no migration agent" without being told.
 pub fn rvps(values: &ReferenceValues) -> Result<Value, Error> {
     let payload = Value::Object(rvps_claims(values)?).to_string();
     Ok(json!({ "version": "0.1.0", "type": "sample", "payload": STANDARD.encode(payload) }))
