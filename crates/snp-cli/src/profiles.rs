@@ -5,7 +5,6 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Args;
 use serde_json::json;
-use snp_abi::SevFeatures;
 use snp_image::loader::LOADERS;
 use snp_vmsa::reset::{ResetRdx, profiles};
 
@@ -57,7 +56,7 @@ fn document() -> serde_json::Value {
                 "mxcsr": format!("{:#x}", profile.mxcsr),
                 "fcw": format!("{:#x}", profile.fcw),
                 "g_pat": format!("{:#x}", profile.g_pat),
-                "guest_features": format!("{:#x}", SevFeatures::from(profile.features).0),
+                "guest_features": format!("{:#x}", profile.features.0),
                 "source": profile.source,
                 "vector": profile.vector,
             })

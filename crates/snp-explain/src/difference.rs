@@ -38,7 +38,7 @@ pub fn differences(expected: &Launch, happened: &Launch) -> Vec<Difference> {
         },
     );
     if happened.loader.is_none() {
-        let name = |launch: &Launch| launch.profile.name.clone();
+        let name = |launch: &Launch| launch.profile.name.to_owned();
         tell(
             "vmsa-profile",
             name(expected),

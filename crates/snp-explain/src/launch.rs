@@ -67,7 +67,7 @@ impl Launch {
             sec_mem: profile.sec_mem,
             vcpus: 1,
             cpu_signature: 0,
-            features: profile.features.into(),
+            features: profile.features,
             kernel: None,
             loader: None,
             vmsa: None,

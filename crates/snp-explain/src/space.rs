@@ -94,7 +94,7 @@ mod tests {
         assert_eq!(all_signatures().len(), 3 * 256 * 16);
         assert_eq!(all_features().len(), 512);
         assert!(common_features().contains(&SevFeatures(0x21)));
-        let names: Vec<_> = firmware_profiles().iter().map(|profile| profile.name.as_str()).collect();
+        let names: Vec<_> = firmware_profiles().iter().map(|profile| profile.name).collect();
         assert!(
             names.starts_with(&["qemu", "qemu-pre-6.10", "ec2", "ec2-pre-2026", "gce", "krun", "krun-registers"]),
             "{names:?}"

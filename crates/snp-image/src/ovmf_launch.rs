@@ -73,7 +73,7 @@ impl OvmfLaunch {
             Delivery::Direct { vmsa, .. } => {
                 (vmsa.as_ref().map(|vmsa| vmsa.sev_features), SevFeatures(SevFeatures::SNP_ACTIVE))
             }
-            Delivery::Registers => (None, self.options.vmm.features.into()),
+            Delivery::Registers => (None, self.options.vmm.features),
         };
         self.options.features.or(given).unwrap_or(default)
     }

@@ -36,7 +36,7 @@ impl SvsmLaunch {
         let entry = self.svsm.svsm_offset()?.ok_or(ImageError::NoSvsmInfo)?;
         let eip = u32::try_from(gpa.0 + u64::from(entry)).map_err(|_| ImageError::SvsmEntry { gpa, entry })?;
         let options = self.options;
-        let features = options.features.unwrap_or(options.vmm.features.into());
+        let features = options.features.unwrap_or(options.vmm.features);
         let mut pages = vec![
             LaunchPage::Normal { gpa: self.firmware.gpa(), data: PageBytes::new(self.firmware.flash().clone())? },
             LaunchPage::Normal { gpa, data: PageBytes::new(self.svsm.flash().clone())? },

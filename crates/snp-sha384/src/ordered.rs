@@ -1,8 +1,8 @@
 //! Page hashes handed out in order while the pages after them are still being hashed.
 
 use std::ops::ControlFlow;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{LazyLock, OnceLock};
 use std::thread;
 
 use crate::{Hash, PAGE_SIZE, PAGES_PER_TASK, pages_on_this_core};
@@ -17,7 +17,10 @@ pub fn pages_in_order<B>(
 ) -> ControlFlow<B> {
     let tasks = Tasks::new(pages);
     rayon::in_place_scope(|scope| {
-        let others = rayon::current_num_threads().min(tasks.done.len()).saturating_sub(1);
+        // The calling thread works too. A pool of its own size would be one thread too many for the cores, unless the
+        // caller made it one smaller.
+        let cores = *CORES;
+        let others = rayon::current_num_threads().min(cores.saturating_sub(1)).min(tasks.done.len().saturating_sub(1));
         for _ in 0..others {
             scope.spawn(|_| while tasks.hash_next() {});
         }
@@ -34,6 +37,9 @@ pub fn pages_in_order<B>(
         ControlFlow::Continue(())
     })
 }
+
+/// Cores that this process may use.
+static CORES: LazyLock<usize> = LazyLock::new(|| thread::available_parallelism().map_or(1, usize::from));
 
 /// The pages in tasks of [`PAGES_PER_TASK`], claimed in order by whoever has nothing better to do.
 struct Tasks<'a> {

@@ -3,12 +3,10 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::Deserialize;
 use thiserror::Error;
 
 /// A day of the Gregorian calendar; ordered in time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Date {
     year: u16,
     month: u8,
@@ -36,6 +34,19 @@ pub enum Era {
 #[error("{0:?} is no era: want a date like 2025-06-30, or a kernel version like 6.8")]
 pub struct EraError(pub String);
 
+impl Date {
+    /// A day; the registry's are checked when it is built.
+    pub(crate) const fn new(year: u16, month: u8, day: u8) -> Self {
+        Self { year, month, day }
+    }
+}
+
+impl KernelVersion {
+    pub(crate) const fn new(major: u16, minor: u16) -> Self {
+        Self { major, minor }
+    }
+}
+
 impl FromStr for Date {
     type Err = EraError;
 
@@ -57,14 +68,6 @@ impl FromStr for Date {
         };
         let day = digits(day).filter(|day| (1..=days).contains(day)).ok_or_else(wrong)?;
         Ok(Self { year, month: month as u8, day: day as u8 })
-    }
-}
-
-impl TryFrom<String> for Date {
-    type Error = EraError;
-
-    fn try_from(text: String) -> Result<Self, EraError> {
-        text.parse()
     }
 }
 
@@ -90,16 +93,6 @@ impl fmt::Display for KernelVersion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}", self.major, self.minor)
     }
-}
-
-/// An empty string is an open end.
-pub(crate) fn open_ends<'de, D: serde::Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Option<[Option<KernelVersion>; 2]>, D::Error> {
-    let ends = <[String; 2]>::deserialize(deserializer)?;
-    let [since, until] = ends.map(|end| if end.is_empty() { Ok(None) } else { end.parse().map(Some) });
-    let error = |error: EraError| serde::de::Error::custom(error);
-    Ok(Some([since.map_err(error)?, until.map_err(error)?]))
 }
 
 impl FromStr for Era {

@@ -3,16 +3,12 @@
 //! The rows are data: `profiles.toml` beside this crate's manifest, with the source of each and the vector that proves it.
 //! All rows of one `state` share that state and differ in what their columns say. A new VMM or era is one more row.
 
-use std::sync::LazyLock;
-
-use serde::Deserialize;
 use snp_abi::{Segment, SevFeatures, Vmsa};
 
-use crate::era::{Date, Era, KernelVersion, open_ends};
+use crate::era::{Date, Era, KernelVersion};
 
 /// What RDX holds at reset.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(from = "RdxColumn")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ResetRdx {
     /// The processor's signature, as the architecture has it.
     Signature,
@@ -20,32 +16,8 @@ pub enum ResetRdx {
     Fixed(u64),
 }
 
-/// The column as it is written.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum RdxColumn {
-    Number(u64),
-    Signature(Signature),
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum Signature {
-    Signature,
-}
-
-impl From<RdxColumn> for ResetRdx {
-    fn from(column: RdxColumn) -> Self {
-        match column {
-            RdxColumn::Number(value) => Self::Fixed(value),
-            RdxColumn::Signature(Signature::Signature) => Self::Signature,
-        }
-    }
-}
-
 /// What a profile's processors start in, before the columns are applied.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StartState {
     /// Real mode; the upper half of EIP in CS.base.
     Reset,
@@ -54,8 +26,7 @@ pub enum StartState {
 }
 
 /// When the CPUID page of a firmware's metadata is measured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CpuidOrder {
     /// Where it stands in the metadata.
     InOrder,
@@ -64,8 +35,7 @@ pub enum CpuidOrder {
 }
 
 /// The page type with which a firmware's SEC_MEM sections are launched.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SecMem {
     /// ZERO.
     Zero,
@@ -74,53 +44,41 @@ pub enum SecMem {
 }
 
 /// The reset state of one VMM in one era: one row of the registry.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ResetProfile {
     /// The name by which it is asked for, lower case.
-    pub name: String,
+    pub name: &'static str,
     /// The VMM.
-    pub vmm: String,
+    pub vmm: &'static str,
     /// When it applies, in words.
-    pub era: String,
+    pub era: &'static str,
     /// Rows of one family follow each other in time.
-    pub family: String,
+    pub family: &'static str,
     /// The first day of the era; `None` if it is open.
-    #[serde(default)]
     pub since: Option<Date>,
     /// The first day after the era; `None` if it is open.
-    #[serde(default)]
     pub until: Option<Date>,
     /// The first kernel version of the era and the first after it; `None` if the kernel does not matter.
-    #[serde(default, deserialize_with = "open_ends")]
     pub linux: Option<[Option<KernelVersion>; 2]>,
     /// What the columns below are applied to.
     pub state: StartState,
     /// Attributes of CS.
-    #[serde(rename = "cs")]
     pub cs_attrib: u16,
     /// Attributes of CS for a processor that starts at [`BOOT_EIP`].
-    #[serde(rename = "boot_cs")]
     pub boot_cs_attrib: u16,
     /// Attributes of SS.
-    #[serde(rename = "ss")]
     pub ss_attrib: u16,
     /// Attributes of DS, ES, FS and GS in real mode.
-    #[serde(rename = "data", default = "data_attrib")]
     pub data_attrib: u16,
     /// Attributes of TR.
-    #[serde(rename = "tr")]
     pub tr_attrib: u16,
     /// RDX.
     pub rdx: ResetRdx,
     /// RSP of a processor that starts at [`BOOT_EIP`].
-    #[serde(default)]
     pub rsp: u64,
     /// RBP of a processor that starts at [`BOOT_EIP`].
-    #[serde(default)]
     pub rbp: u64,
     /// RSI of a processor that starts at [`BOOT_EIP`].
-    #[serde(default)]
     pub rsi: u64,
     /// MXCSR.
     pub mxcsr: u32,
@@ -129,41 +87,22 @@ pub struct ResetProfile {
     /// G_PAT.
     pub g_pat: u64,
     /// SEV_FEATURES of a guest that asks for none.
-    pub features: SevFeaturesColumn,
+    pub features: SevFeatures,
     /// When the CPUID page is measured.
     pub cpuid: CpuidOrder,
     /// How SEC_MEM sections are measured.
     pub sec_mem: SecMem,
     /// Where the row comes from.
-    pub source: String,
+    pub source: &'static str,
     /// The test that proves it.
-    pub vector: String,
-}
-
-/// SEV_FEATURES as the registry writes them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(transparent)]
-pub struct SevFeaturesColumn(u64);
-
-impl From<SevFeaturesColumn> for SevFeatures {
-    fn from(column: SevFeaturesColumn) -> Self {
-        Self(column.0)
-    }
+    pub vector: &'static str,
 }
 
 /// Where the boot processor starts: the architecture's reset vector, 16 bytes below 4 GiB.
 pub const BOOT_EIP: u32 = 0xffff_fff0;
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Registry {
-    profile: Vec<ResetProfile>,
-}
-
-static PROFILES: LazyLock<Vec<ResetProfile>> = LazyLock::new(|| {
-    let registry: Registry = toml::from_str(include_str!("../profiles.toml")).expect("a test parses the registry");
-    registry.profile
-});
+// PROFILES, which the build script makes of profiles.toml.
+include!(concat!(env!("OUT_DIR"), "/profiles.rs"));
 
 /// Every known reset state, in the registry's order.
 ///
@@ -172,7 +111,7 @@ static PROFILES: LazyLock<Vec<ResetProfile>> = LazyLock::new(|| {
 /// its VMSA. In particular it has EFER.SVME, without which VMRUN refuses any VMSA, and CR4.MCE, which KVM sets. It is a row
 /// of its own because `qemu` follows what QEMU does, while a digest made with `direct` must never change.
 pub fn profiles() -> &'static [ResetProfile] {
-    &PROFILES
+    PROFILES
 }
 
 /// The profile called `name` (upper and lower case alike).
@@ -281,11 +220,6 @@ impl ResetProfile {
             ..Vmsa::default()
         }
     }
-}
-
-/// What most VMMs set.
-fn data_attrib() -> u16 {
-    0x93
 }
 
 /// A segment as reset leaves it: at 0, 64 KiB long.

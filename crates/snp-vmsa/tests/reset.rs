@@ -69,8 +69,7 @@ fn eras_differ_only_in_their_columns() {
 
 #[test]
 fn eras_pick_one_row_of_a_family() {
-    let name =
-        |family: &str, era: &str| find_in_era(family, &era.parse().unwrap()).map(|profile| profile.name.as_str());
+    let name = |family: &str, era: &str| find_in_era(family, &era.parse().unwrap()).map(|profile| profile.name);
     assert_eq!(name("QEMU", "2026-11-23"), Some("qemu"));
     assert_eq!(name("qemu", "6.9.12"), Some("qemu-pre-6.10"));
     assert_eq!(name("qemu", "6.10"), Some("qemu"));

@@ -55,7 +55,7 @@ pub(crate) fn parse(text: &str, question: &Question) -> Result<Launch> {
     }
     launch.features = features.unwrap_or(match launch.loader {
         Some(_) => launch.features,
-        None => launch.profile.features.into(),
+        None => launch.profile.features,
     });
     Ok(launch)
 }

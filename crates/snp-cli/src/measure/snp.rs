@@ -42,7 +42,7 @@ pub(super) fn measure(args: &MeasureArgs) -> Result<Measured> {
         _ => OvmfLaunch { firmware, kernel: kernel(args)?, options }.prepare().with_context(context)?,
     };
     let digests = digests(args, &prepared.plan, DigestEngine::new(), &mut || ())?;
-    Ok(finished(vmm.name.clone(), profile, None, prepared, digests))
+    Ok(finished(vmm.name.to_owned(), profile, None, prepared, digests))
 }
 
 fn svsm(args: &MeasureArgs, firmware: Ovmf, options: GuestOptions) -> Result<Prepared> {
@@ -78,7 +78,7 @@ fn igvm(args: &MeasureArgs, mapped: &Mapped) -> Result<Measured> {
     let engine = DigestEngine::new();
     let engine = if loader.verbatim_tsc { engine.with_verbatim_vmsas() } else { engine };
     let digests = digests(args, &prepared.plan, engine, &mut || mapped.release())?;
-    Ok(finished(vmm.name.clone(), profile, Some(loader.name), prepared, digests))
+    Ok(finished(vmm.name.to_owned(), profile, Some(loader.name), prepared, digests))
 }
 
 fn loader(args: &MeasureArgs) -> Result<&'static IgvmLoader> {

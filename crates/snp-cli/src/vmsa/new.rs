@@ -47,7 +47,7 @@ pub(crate) struct NewArgs {
 }
 
 fn profile_names() -> impl Iterator<Item = &'static str> {
-    reset::profiles().iter().map(|profile| profile.name.as_str())
+    reset::profiles().iter().map(|profile| profile.name)
 }
 
 pub(super) fn run(args: &NewArgs) -> Result<ExitCode> {
