@@ -16,13 +16,13 @@ pub fn pages_in_order<B>(
     mut each: impl FnMut(usize, Hash) -> ControlFlow<B>,
 ) -> ControlFlow<B> {
     let tasks = Tasks::new(pages);
-    rayon::in_place_scope(|scope| {
-        // The calling thread works too. A pool of its own size would be one thread too many for the cores, unless the
-        // caller made it one smaller.
-        let cores = *CORES;
-        let others = rayon::current_num_threads().min(cores.saturating_sub(1)).min(tasks.done.len().saturating_sub(1));
+    // Threads of this call's own and not a pool's: a short-lived process, which is what measuring firmware is, would spend
+    // more time on starting a pool than on hashing.
+    thread::scope(|scope| {
+        // The calling thread works too.
+        let others = CORES.saturating_sub(1).min(tasks.done.len().saturating_sub(1));
         for _ in 0..others {
-            scope.spawn(|_| while tasks.hash_next() {});
+            scope.spawn(|| while tasks.hash_next() {});
         }
         let mut index = 0;
         for task in &tasks.done {

@@ -37,7 +37,6 @@ struct Measured {
 
 pub(crate) fn run(args: &MeasureArgs) -> Result<ExitCode> {
     check(args)?;
-    hash_beside_this_thread();
     let measured = match args.mode {
         Mode::Sev | Mode::Seves => legacy(args)?,
         Mode::SnpOvmfHash => snp::ovmf_hash(args)?,
@@ -51,14 +50,6 @@ pub(crate) fn run(args: &MeasureArgs) -> Result<ExitCode> {
     }
     output::print(args, &measured)?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// This thread chains and hashes; the pool is for the other cores. One thread less is worth a third of a millisecond, which
-/// is what measuring firmware takes in all but a few.
-fn hash_beside_this_thread() {
-    let others = std::thread::available_parallelism().map_or(1, |cores| (cores.get() - 1).max(1));
-    // Fails only if there is a pool already, which then does.
-    let _ = rayon::ThreadPoolBuilder::new().num_threads(others).build_global();
 }
 
 /// Options that do not go together, in the words of the tool whose options they are.
