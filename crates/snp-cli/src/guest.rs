@@ -6,9 +6,11 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use sha2::{Digest, Sha256};
-use snp_abi::SevFeatures;
-use snp_image::KernelHashes;
+use snp_abi::{Gpa, SevFeatures, Vmsa};
+use snp_image::loader::LOADERS;
+use snp_image::{IgvmLoader, KernelHashes};
 use snp_vmsa::cpu;
+use zerocopy::FromBytes;
 
 use crate::input;
 
@@ -31,6 +33,26 @@ pub(crate) fn features(value: u64) -> Result<SevFeatures, String> {
     } else {
         Err(format!("{features:?} lacks SNPActive (bit 0), which every SNP guest has"))
     }
+}
+
+/// A page's address.
+pub(crate) fn gpa(text: &str) -> Result<Gpa, String> {
+    let gpa = Gpa(input::number(text)?);
+    if gpa.is_page_aligned() { Ok(gpa) } else { Err(format!("{gpa} is not 4 KiB-aligned")) }
+}
+
+/// A VMSA of 4096 bytes, raw or base64.
+pub(crate) fn read_vmsa(path: &Path) -> Result<Box<Vmsa>> {
+    let page = input::read_exact::<4096>(path, "VMSA")?;
+    Ok(Box::new(Vmsa::read_from_bytes(page.as_slice()).expect("4096 bytes")))
+}
+
+/// An IGVM loader by its name.
+pub(crate) fn loader(name: &str) -> Result<&'static IgvmLoader> {
+    IgvmLoader::find(name).with_context(|| {
+        let known: Vec<_> = LOADERS.iter().map(|loader| loader.name).collect();
+        format!("--loader {name}: not known; known are {}", known.join(", "))
+    })
 }
 
 /// The hashes of what is booted directly. The files are read in pieces, both at once.

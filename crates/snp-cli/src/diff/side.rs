@@ -86,40 +86,29 @@ fn steps(plan: &LaunchPlan) -> Vec<Step> {
     let mut engine = DigestEngine::new();
     let mut all = Vec::new();
     for page in &plan.pages {
-        let first = all.len();
-        engine.page_steps(page, &mut |step| {
-            let at = (all.len() - first) * PAGE_SIZE;
-            let data = match page {
-                LaunchPage::Normal { data, .. } => Some(data.bytes().slice(at..at + PAGE_SIZE)),
-                LaunchPage::Vmsa { vmsa, .. } => Some(page_of(vmsa)),
-                _ => None,
-            };
-            all.push(Step {
-                page_type: step.page_type,
-                gpa: step.gpa,
-                contents: step.contents,
-                digest: step.digest,
-                data,
-            });
-        });
+        append(&mut all, &mut engine, page);
     }
     if let BootState::Registers { boot, others } = &plan.boot {
         for index in 0..plan.vcpus {
             let vmsa = if index == 0 { boot } else { others };
             let page = LaunchPage::Vmsa { gpa: snp_abi::LEGACY_VMSA_GPA, vmsa: vmsa.clone() };
-            engine.page_steps(&page, &mut |step| {
-                let data = Some(page_of(vmsa));
-                all.push(Step {
-                    page_type: step.page_type,
-                    gpa: step.gpa,
-                    contents: step.contents,
-                    digest: step.digest,
-                    data,
-                });
-            });
+            append(&mut all, &mut engine, &page);
         }
     }
     all
+}
+
+fn append(all: &mut Vec<Step>, engine: &mut DigestEngine, page: &LaunchPage) {
+    let first = all.len();
+    engine.page_steps(page, &mut |step| {
+        let at = (all.len() - first) * PAGE_SIZE;
+        let data = match page {
+            LaunchPage::Normal { data, .. } => Some(data.bytes().slice(at..at + PAGE_SIZE)),
+            LaunchPage::Vmsa { vmsa, .. } => Some(page_of(vmsa)),
+            _ => None,
+        };
+        all.push(Step { page_type: step.page_type, gpa: step.gpa, contents: step.contents, digest: step.digest, data });
+    });
 }
 
 fn page_of(vmsa: &Vmsa) -> Bytes {

@@ -11,10 +11,9 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
-use snp_abi::{LaunchDigest, Vmsa};
+use snp_abi::LaunchDigest;
 use snp_explain::{Answer, Image, Kernel, Question};
 use snp_image::{Igvm, Ovmf};
-use zerocopy::FromBytes;
 
 use crate::guest::MOST_VCPUS;
 use crate::{guest, input, map};
@@ -105,8 +104,7 @@ fn question(args: &ExplainArgs) -> Result<Question> {
         (None, Some(path)) => igvm(args, path)?,
         (None, None) => unreachable!("clap wants one of them"),
     };
-    let vmsa = args.vmsa.as_deref().map(|path| input::read_exact::<4096>(path, "VMSA")).transpose()?;
-    let vmsa = vmsa.map(|page| Box::new(Vmsa::read_from_bytes(page.as_slice()).expect("4096 bytes")));
+    let vmsa = args.vmsa.as_deref().map(guest::read_vmsa).transpose()?;
     Ok(Question { vmsa, most_vcpus: args.max_vcpus, ..Question::new(LaunchDigest(digest), image) })
 }
 

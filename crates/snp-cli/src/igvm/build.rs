@@ -8,7 +8,6 @@ use clap::Args;
 use snp_abi::{Gpa, GuestPolicy, SevFeatures, Vmsa};
 use snp_image::{Delivery, GuestOptions, Igvm, IgvmLoader, IgvmWriter, Ovmf, OvmfLaunch, PageKind};
 use snp_launch::{LaunchPage, LaunchPlan};
-use zerocopy::FromBytes;
 
 use crate::{guest, input};
 
@@ -44,7 +43,7 @@ pub(crate) struct BuildArgs {
     vmsa: Option<PathBuf>,
 
     /// Where the VMSA lies. [default: a free page below the firmware]
-    #[arg(long, value_parser = gpa, value_name = "GPA")]
+    #[arg(long, value_parser = guest::gpa, value_name = "GPA")]
     vmsa_gpa: Option<Gpa>,
 
     /// The guest policy.
@@ -81,12 +80,7 @@ fn pages(text: &str) -> Result<Pages, String> {
     if wants_file != file.is_some() {
         return Err(format!("{text}: {}", if wants_file { "want =FILE" } else { "takes no file" }));
     }
-    Ok(Pages { gpa: gpa(at)?, kind, file })
-}
-
-fn gpa(text: &str) -> Result<Gpa, String> {
-    let gpa = Gpa(input::number(text)?);
-    if gpa.is_page_aligned() { Ok(gpa) } else { Err(format!("{gpa} is not 4 KiB-aligned")) }
+    Ok(Pages { gpa: guest::gpa(at)?, kind, file })
 }
 
 fn features(text: &str) -> Result<SevFeatures, String> {
@@ -94,8 +88,7 @@ fn features(text: &str) -> Result<SevFeatures, String> {
 }
 
 pub(super) fn run(args: &BuildArgs) -> Result<ExitCode> {
-    let vmsa = args.vmsa.as_deref().map(|path| input::read_exact::<4096>(path, "VMSA")).transpose()?;
-    let vmsa = vmsa.map(|page| Box::new(Vmsa::read_from_bytes(page.as_slice()).expect("4096 bytes")));
+    let vmsa = args.vmsa.as_deref().map(guest::read_vmsa).transpose()?;
     let mut writer = IgvmWriter::new(GuestPolicy(args.policy));
     match &args.ovmf {
         Some(path) => write_plan(&mut writer, &firmware(args, path, vmsa)?)?,

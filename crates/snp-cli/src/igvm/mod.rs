@@ -60,11 +60,3 @@ fn digest(file: &Igvm, loader: &'static IgvmLoader) -> Result<LaunchDigest, Imag
     engine.plan(&plan, &mut |_| {});
     Ok(engine.digest())
 }
-
-/// The loader called `name`.
-fn loader(name: &str) -> Result<&'static IgvmLoader> {
-    IgvmLoader::find(name).with_context(|| {
-        let known: Vec<_> = snp_image::loader::LOADERS.iter().map(|loader| loader.name).collect();
-        format!("--loader {name}: not known; known are {}", known.join(", "))
-    })
-}

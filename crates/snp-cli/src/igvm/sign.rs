@@ -10,7 +10,7 @@ use snp_attest::{Identity, sign, verify};
 use snp_image::Igvm;
 use snp_launch::IdBlockPair;
 
-use crate::{id_block, input};
+use crate::{guest, id_block, input};
 
 /// Sign an IGVM file: compute its launch digest and add an ID block for it, in place of any it has.
 #[derive(Args, Debug)]
@@ -50,7 +50,7 @@ pub(crate) struct SignArgs {
 pub(super) fn run(args: &SignArgs) -> Result<ExitCode> {
     let file = super::read(&args.file)?;
     let context = || format!("IGVM file {}", args.file.display());
-    let loader = super::loader(&args.loader)?;
+    let loader = guest::loader(&args.loader)?;
     let digest = super::digest(&file, loader).with_context(context)?;
     let policy = file.policy().with_context(|| {
         format!(

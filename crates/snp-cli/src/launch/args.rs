@@ -42,7 +42,7 @@ pub(crate) struct LaunchArgs {
     pub(super) vmsa: Option<PathBuf>,
 
     /// Where in guest memory the boot processor's VMSA lies.
-    #[arg(long, value_parser = gpa, value_name = "GPA")]
+    #[arg(long, value_parser = guest::gpa, value_name = "GPA")]
     pub(super) vmsa_gpa: Option<Gpa>,
 
     /// SEV_FEATURES of the guest, with SNPActive (bit 0). [default: 0x1, or what the given VMSA carries]
@@ -132,11 +132,6 @@ pub(crate) enum PlatformName {
     Genoa,
     /// EPYC 9005.
     Turin,
-}
-
-fn gpa(text: &str) -> Result<Gpa, String> {
-    let gpa = Gpa(input::number(text)?);
-    if gpa.is_page_aligned() { Ok(gpa) } else { Err(format!("{gpa} is not 4 KiB-aligned")) }
 }
 
 fn features(text: &str) -> Result<SevFeatures, String> {

@@ -115,7 +115,7 @@ pub(crate) struct MeasureArgs {
     pub(super) vmsa: Option<PathBuf>,
 
     /// Where the boot processor's VMSA lies, for the direct profiles.
-    #[arg(long, value_parser = gpa, value_name = "GPA")]
+    #[arg(long, value_parser = guest::gpa, value_name = "GPA")]
     pub(super) vmsa_gpa: Option<Gpa>,
 
     /// Write one self-contained HTML page here: memory map, digest chain, VMSA by field.
@@ -180,9 +180,4 @@ fn features(text: &str) -> Result<SevFeatures, String> {
 
 fn number32(text: &str) -> Result<u32, String> {
     input::number(text)?.try_into().map_err(|_| format!("{text}: more than 32 bits"))
-}
-
-fn gpa(text: &str) -> Result<Gpa, String> {
-    let gpa = Gpa(input::number(text)?);
-    if gpa.is_page_aligned() { Ok(gpa) } else { Err(format!("{gpa} is not 4 KiB-aligned")) }
 }

@@ -7,13 +7,12 @@ use snp_image::{
 };
 use snp_launch::{BootState, DigestEngine, LaunchPage, LaunchPlan, counts_from};
 use snp_vmsa::reset::ResetProfile;
-use zerocopy::FromBytes;
 
 use super::args::{MeasureArgs, Mode};
 use super::{Measured, counts, firmware, kernel, ovmf_path, signature, vmm};
 use crate::launch::ProfileName;
 use crate::map::Mapped;
-use crate::{input, map};
+use crate::{guest, input, map};
 
 /// Pages after which the memory behind a mapped file is let go: 32 MiB.
 const RELEASE_EVERY: u64 = 8192;
@@ -86,11 +85,7 @@ fn loader(args: &MeasureArgs) -> Result<&'static IgvmLoader> {
         Some(ProfileName::Mainline) => "qemu-replay",
         _ => "qemu-direct",
     };
-    let name = args.image.loader.as_deref().unwrap_or(default);
-    IgvmLoader::find(name).with_context(|| {
-        let known: Vec<_> = snp_image::loader::LOADERS.iter().map(|loader| loader.name).collect();
-        format!("--loader {name}: not known; known are {}", known.join(", "))
-    })
+    guest::loader(args.image.loader.as_deref().unwrap_or(default))
 }
 
 fn options(args: &MeasureArgs, vmm: &'static ResetProfile, direct: bool) -> Result<GuestOptions> {
@@ -98,8 +93,7 @@ fn options(args: &MeasureArgs, vmm: &'static ResetProfile, direct: bool) -> Resu
         direct || (args.vmsa.is_none() && args.vmsa_gpa.is_none()),
         "--vmsa and --vmsa-gpa are for the direct profiles"
     );
-    let vmsa = args.vmsa.as_deref().map(|path| input::read_exact::<4096>(path, "VMSA")).transpose()?;
-    let vmsa = vmsa.map(|page| Box::new(Vmsa::read_from_bytes(page.as_slice()).expect("4096 bytes")));
+    let vmsa = args.vmsa.as_deref().map(guest::read_vmsa).transpose()?;
     let delivery = if direct { Delivery::Direct { vmsa, gpa: args.vmsa_gpa } } else { Delivery::Registers };
     // KVM measures a VMSA for every vCPU, and only then the number matters.
     let vcpus = match (&args.vcpus, direct) {
