@@ -94,7 +94,7 @@ pub(crate) struct MeasureArgs {
     #[arg(long, conflicts_with = "output_format")]
     pub(super) json: bool,
 
-    /// Write the measured VMSAs to vmsa<N>.bin in the current directory.
+    /// Write the measured VMSAs to vmsa0.bin, vmsa1.bin and so on in the current directory.
     #[arg(long)]
     pub(super) dump_vmsa: bool,
 
