@@ -40,7 +40,8 @@ fn built_files_measure_alike_everywhere() {
         format!("--ovmf {} --kernel kernel --append quiet", full.display()),
         format!("--ovmf {} --guest-features 0x21 --policy 0xb0000", full.display()),
         format!("--ovmf {} --vmsa vmsa --vmsa-gpa 0x7001000", full.display()),
-        "--pages 0x100000:normal=raw --pages 0x110000:secrets --pages 0x111000:cpuid --vmsa vmsa --vmsa-gpa 0x201000".to_owned(),
+        "--pages 0x100000:normal=raw --pages 0x110000:secrets --pages 0x111000:cpuid --vmsa vmsa --vmsa-gpa 0x201000"
+            .to_owned(),
         "--pages 0x100000:unmeasured=raw --pages 0x110000:normal=kernel --vmsa vmsa --vmsa-gpa 0x201000".to_owned(),
     ];
     if let Some(data) = provided("SNPKIT_TESTDATA") {
@@ -52,7 +53,11 @@ fn built_files_measure_alike_everywhere() {
         let told = stdout(&run(place, &format!("igvm build {build} -o built.igvm")));
         assert_eq!(told, crates_measurement(&place.join("built.igvm")), "{build}");
         for loader in ["qemu-direct", "igvmmeasure", "igvmmeasure-native-zero", "igvm-crate", "openvmm"] {
-            assert_eq!(stdout(&run(place, &format!("measure --igvm built.igvm --loader {loader}"))), told, "{build} {loader}");
+            assert_eq!(
+                stdout(&run(place, &format!("measure --igvm built.igvm --loader {loader}"))),
+                told,
+                "{build} {loader}"
+            );
         }
         let linted = stdout(&run(place, "igvm lint built.igvm"));
         assert!(linted.contains("portable: "), "{build}: {linted}");
@@ -98,7 +103,8 @@ fn another_loaders_zero_pages_are_found() {
     let place = directory.path();
     dataless(&place.join("file.igvm"));
     let digest = stdout(&run(place, "measure --igvm file.igvm --loader igvmmeasure-native-zero"));
-    let explained = stdout(&run(place, &format!("explain --igvm file.igvm --digest {digest} --expect loader=qemu-direct --json")));
+    let explained =
+        stdout(&run(place, &format!("explain --igvm file.igvm --digest {digest} --expect loader=qemu-direct --json")));
     let answer: Value = serde_json::from_str(&explained).expect("JSON");
     assert_eq!(answer["launch"]["loader"], "igvmmeasure-native-zero");
     assert_eq!(answer["differences"][0]["option"], "loader");
