@@ -6,7 +6,7 @@ use std::path::Path;
 
 use snp_abi::{GuestPolicy, PageType, SevFeatures};
 use snp_image::{IgvmWriter, PageKind};
-use snp_vmsa::reset::{BOOT_EIP, PROFILES};
+use snp_vmsa::reset::{BOOT_EIP, profiles};
 use zerocopy::IntoBytes;
 
 fn main() -> std::io::Result<()> {
@@ -16,7 +16,7 @@ fn main() -> std::io::Result<()> {
         fs::create_dir_all(&directory)?;
         fs::write(directory.join(name), data)
     };
-    for profile in PROFILES {
+    for profile in profiles() {
         let vmsa = profile.vmsa(BOOT_EIP, 0x0080_0f12, SevFeatures(1));
         put("vmsa", profile.name, vmsa.as_bytes())?;
     }

@@ -4,6 +4,8 @@
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use snp_asp::PlatformConfig;
+use snp_image::lint::{lint, notes};
+use snp_image::loader::LOADERS;
 use snp_image::{Delivery, GuestOptions, Igvm, IgvmLaunch};
 use snp_launch::{NoObserver, Platform, predict};
 use snp_softkvm::{SoftPlatform, profiles};
@@ -30,12 +32,15 @@ fuzz_target!(|data: &[u8]| {
         let _ = repair(&mut data);
     }
     let Ok(file) = Igvm::parse(Bytes::from(data)) else { return };
-    for (delivery, profile) in [
-        (Delivery::Direct { vmsa: None, gpa: None }, &profiles::VCPU_STATE),
-        (Delivery::Registers, &profiles::MAINLINE),
-    ] {
+    let _ = (lint(&file), notes(&file));
+    for loader in LOADERS {
+        let (delivery, profile) = match loader.is_direct() {
+            true => (Delivery::Direct { vmsa: None, gpa: None }, &profiles::VCPU_STATE),
+            false => (Delivery::Registers, &profiles::MAINLINE),
+        };
         let options = GuestOptions { vcpus: 2, ..GuestOptions::new(delivery) };
-        let Ok(prepared) = (IgvmLaunch { file: file.clone(), append: "x".into(), options }).prepare() else { continue };
+        let launch = IgvmLaunch { file: file.clone(), loader, append: "x".into(), options };
+        let Ok(prepared) = launch.prepare() else { continue };
         let pages: u64 = prepared.plan.pages.iter().map(|page| page.len_bytes() / 4096).sum();
         if pages > 1 << 12 {
             continue;

@@ -24,7 +24,8 @@ fuzz_target!(|data: &[u8]| {
         (Delivery::Direct { vmsa: None, gpa: None }, &profiles::DIRECT_VMSA),
         (Delivery::Registers, &profiles::MAINLINE),
     ] {
-        let options = GuestOptions { vcpus: 2, ..GuestOptions::new(delivery) };
+        let vmm = snp_vmsa::reset::find(["qemu", "ec2", "gce", "krun"][usize::from(choice & 3)]).expect("a profile");
+        let options = GuestOptions { vcpus: 2, ..GuestOptions::of_vmm(vmm, delivery) };
         let kernel = (choice & 16 != 0).then(|| KernelHashes::new(b"kernel", None, Some("console=ttyS0")));
         let Ok(prepared) = (OvmfLaunch { firmware: firmware.clone(), kernel, options }).prepare() else { continue };
         let pages: u64 = prepared.plan.pages.iter().map(|page| page.len_bytes() / 4096).sum();
