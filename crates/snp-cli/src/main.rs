@@ -1,5 +1,6 @@
 //! The `snp` command: launch, measure and check SEV-SNP guests.
 
+mod deferred;
 mod diff;
 mod example;
 mod explain;
@@ -18,6 +19,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use deferred::Deferred;
+
 /// Launch AMD SEV-SNP guests on any machine, and make what a launch needs.
 #[derive(Parser, Debug)]
 #[command(name = "snp", version, propagate_version = true)]
@@ -28,18 +31,24 @@ struct Cli {
 
 #[derive(Subcommand, Debug)]
 enum Command {
-    Launch(Box<launch::LaunchArgs>),
-    Measure(Box<measure::MeasureArgs>),
-    Explain(Box<explain::ExplainArgs>),
-    Diff(diff::DiffArgs),
-    Profiles(profiles::ProfilesArgs),
+    /// Launch a guest on the software platform and print its launch digest.
+    Launch(Deferred<launch::LaunchArgs>),
+    /// Predict the launch digest of a guest.
+    Measure(Deferred<measure::MeasureArgs>),
+    /// Say which launch gives an observed digest, how it differs from the expected one, and what to change.
+    Explain(Deferred<explain::ExplainArgs>),
+    /// Compare two launches: the first page where their digests part, then every difference, VMSAs by field.
+    Diff(Deferred<diff::DiffArgs>),
+    /// List the VMSA profiles (VMM and era) and the IGVM loaders that measure and explain know.
+    Profiles(Deferred<profiles::ProfilesArgs>),
     #[command(subcommand)]
     Vmsa(vmsa::VmsaCommand),
     #[command(subcommand)]
     IdBlock(id_block::IdBlockCommand),
     #[command(subcommand)]
     Igvm(igvm::IgvmCommand),
-    Example(example::ExampleArgs),
+    /// Write one of snpkit's own example guests as an IGVM file, with its own boot VMSA.
+    Example(Deferred<example::ExampleArgs>),
 }
 
 /// Unusable input or options, as clap's own errors.

@@ -12,6 +12,7 @@ mod constants;
 mod lanes;
 mod link;
 mod ordered;
+mod placement;
 
 use std::sync::OnceLock;
 

@@ -3,8 +3,9 @@
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{LazyLock, OnceLock};
-use std::thread;
+use std::thread::{self, Scope};
 
+use crate::placement::Core;
 use crate::{Hash, PAGE_SIZE, PAGES_PER_TASK, pages_on_this_core};
 
 /// Hands the hash of every page to `each`, in order, on the calling thread, until it breaks.
@@ -19,10 +20,15 @@ pub fn pages_in_order<B>(
     // Threads of this call's own and not a pool's: a short-lived process, which is what measuring firmware is, would spend
     // more time on starting a pool than on hashing.
     thread::scope(|scope| {
-        // The calling thread works too.
-        let others = CORES.saturating_sub(1).min(tasks.done.len().saturating_sub(1));
-        for _ in 0..others {
-            scope.spawn(|| while tasks.hash_next() {});
+        if tasks.done.len() > 1 {
+            let core = Core::current();
+            let tasks = &tasks;
+            scope.spawn(move || {
+                core.leave();
+                help(scope, tasks);
+            });
+            // The new thread waits on this core until it runs for the first time.
+            thread::yield_now();
         }
         let mut index = 0;
         for task in &tasks.done {
@@ -37,6 +43,23 @@ pub fn pages_in_order<B>(
         ControlFlow::Continue(())
     })
 }
+
+/// Hashes until nothing is left, on as many threads as there are cores besides the caller's.
+///
+/// How many those are takes longer to find out than to hash some firmware: a second thread starts without asking, and asks
+/// while the first already hashes.
+fn help<'scope, 'a>(scope: &'scope Scope<'scope, '_>, tasks: &'scope Tasks<'a>) {
+    let left = tasks.done.len().saturating_sub(tasks.next.load(Ordering::Relaxed));
+    if left > WORTH_ASKING {
+        for _ in 0..CORES.saturating_sub(2).min(left) {
+            scope.spawn(|| while tasks.hash_next() {});
+        }
+    }
+    while tasks.hash_next() {}
+}
+
+/// Tasks, of 128 KiB, below which two threads are enough.
+const WORTH_ASKING: usize = 64;
 
 /// Cores that this process may use.
 static CORES: LazyLock<usize> = LazyLock::new(|| thread::available_parallelism().map_or(1, usize::from));
