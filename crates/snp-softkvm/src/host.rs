@@ -1,20 +1,21 @@
 //! What all VMs of one host share: firmware, frames, ASIDs.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use snp_abi::kvm::{KVM_X86_SEV_VM, KVM_X86_SNP_VM};
 use snp_abi::{Asid, Errno, GuestPolicy, Pfn, SevFeatures};
 use snp_asp::{Firmware, PlatformConfig, RmpUpdate};
 
 use crate::frames::FrameAllocator;
-use crate::{UapiProfile, lock};
+use crate::{Processor, UapiProfile, lock};
 
 /// The host.
 #[derive(Debug)]
 pub(crate) struct Host {
     pub(crate) profile: &'static UapiProfile,
     pub(crate) config: PlatformConfig,
+    pub(crate) processor: Arc<dyn Processor>,
     pub(crate) firmware: Mutex<Firmware>,
     pub(crate) frames: Mutex<FrameAllocator>,
     asids: Mutex<Asids>,
@@ -29,9 +30,10 @@ struct Asids {
 }
 
 impl Host {
-    pub(crate) fn new(config: PlatformConfig, profile: &'static UapiProfile) -> Self {
+    pub(crate) fn new(config: PlatformConfig, profile: &'static UapiProfile, processor: Arc<dyn Processor>) -> Self {
         Self {
             profile,
+            processor,
             frames: Mutex::new(FrameAllocator::new(config.physical_address_bits)),
             firmware: Mutex::new(Firmware::new(config.clone())),
             config,

@@ -7,7 +7,7 @@ use snp_abi::kvm::*;
 use snp_asp::PlatformConfig;
 
 use crate::host::Host;
-use crate::{UapiProfile, Vm, vm};
+use crate::{NoProcessor, Processor, UapiProfile, Vm, vm};
 
 /// /dev/kvm on a host with SEV-SNP.
 #[derive(Clone, Debug)]
@@ -18,7 +18,20 @@ pub struct SoftKvm {
 impl SoftKvm {
     /// A host with that platform, whose KVM has that uAPI.
     pub fn new(config: PlatformConfig, profile: &'static UapiProfile) -> Self {
-        Self { host: Arc::new(Host::new(config, profile)) }
+        Self::with_processor(config, profile, Arc::new(NoProcessor))
+    }
+
+    /// The same host, whose vCPUs `processor` runs.
+    pub fn with_processor(
+        config: PlatformConfig,
+        profile: &'static UapiProfile,
+        processor: Arc<dyn Processor>,
+    ) -> Self {
+        Self { host: Arc::new(Host::new(config, profile, processor)) }
+    }
+
+    pub(crate) fn host(&self) -> &Host {
+        &self.host
     }
 
     /// The profile.

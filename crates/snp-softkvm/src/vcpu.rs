@@ -8,7 +8,7 @@ use snp_asp::SealedPage;
 
 use crate::registers::{Registers, SAVED_MSRS};
 use crate::vm::VmInner;
-use crate::{UserSpace, lock, sev};
+use crate::{UserSpace, Vm, lock, sev};
 
 /// A vCPU, as its descriptor. Keeps its VM alive.
 #[derive(Clone, Debug)]
@@ -240,6 +240,19 @@ impl Vcpu {
     /// ENOTTY in profiles that do not. Else see [`crate::VcpuStateCommand`].
     pub fn memory_encrypt_op(&self, user: &dyn UserSpace, argument: u64) -> Result<(), Errno> {
         sev::vcpu_command(self, user, argument)
+    }
+
+    /// KVM_RUN.
+    ///
+    /// # Errors
+    /// What the processor model says.
+    pub fn run(&self, user: &dyn UserSpace) -> Result<(), Errno> {
+        self.vm.host.processor.run(self, user)
+    }
+
+    /// The VM.
+    pub fn vm(&self) -> Vm {
+        Vm { inner: self.vm.clone() }
     }
 
     fn read<T>(&self, read: impl FnOnce(&Registers) -> T) -> Result<T, Errno> {

@@ -186,6 +186,11 @@ impl Vm {
         sev::vm_command(&self.inner, user, argument)
     }
 
+    /// Whether LAUNCH_FINISH ended a launch of this VM well, for processors: no ioctl tells it.
+    pub fn launch_finished(&self) -> bool {
+        self.inner.lock().sev.as_ref().and_then(|sev| sev.launch.as_ref()).is_some_and(|launch| launch.finished)
+    }
+
     /// The launch digest so far, for tests and transcripts: no ioctl tells it.
     pub fn launch_digest(&self) -> Option<LaunchDigest> {
         let gctx = self.inner.lock().gctx()?;

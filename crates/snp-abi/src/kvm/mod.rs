@@ -6,11 +6,15 @@
 
 #![allow(non_camel_case_types)]
 
+mod capabilities;
+mod ioctls;
 mod memory;
 pub mod proposed;
 mod registers;
 mod sev;
 
+pub use capabilities::*;
+pub use ioctls::*;
 pub use memory::*;
 pub use registers::*;
 pub use sev::*;
@@ -44,41 +48,6 @@ pub const KVM_SEV_SNP_LAUNCH_UPDATE: u32 = 101;
 pub const KVM_SEV_SNP_LAUNCH_FINISH: u32 = 102;
 /// Asks for KVM_EXIT_SNP_REQ_CERTS.
 pub const KVM_SEV_SNP_ENABLE_REQ_CERTS: u32 = 103;
-
-/// Capability.
-pub const KVM_CAP_USER_MEMORY: u32 = 3;
-/// Capability.
-pub const KVM_CAP_NR_VCPUS: u32 = 9;
-/// Capability.
-pub const KVM_CAP_NR_MEMSLOTS: u32 = 10;
-/// Capability.
-pub const KVM_CAP_MP_STATE: u32 = 14;
-/// Capability.
-pub const KVM_CAP_MAX_VCPUS: u32 = 66;
-/// Capability.
-pub const KVM_CAP_ENABLE_CAP_VM: u32 = 98;
-/// Capability.
-pub const KVM_CAP_CHECK_EXTENSION_VM: u32 = 105;
-/// Capability.
-pub const KVM_CAP_MAX_VCPU_ID: u32 = 128;
-/// Capability.
-pub const KVM_CAP_VM_COPY_ENC_CONTEXT_FROM: u32 = 197;
-/// Capability.
-pub const KVM_CAP_EXIT_HYPERCALL: u32 = 201;
-/// Capability.
-pub const KVM_CAP_VM_MOVE_ENC_CONTEXT_FROM: u32 = 206;
-/// Capability.
-pub const KVM_CAP_SYS_ATTRIBUTES: u32 = 209;
-/// Capability.
-pub const KVM_CAP_USER_MEMORY2: u32 = 231;
-/// Capability.
-pub const KVM_CAP_MEMORY_FAULT_INFO: u32 = 232;
-/// Capability.
-pub const KVM_CAP_MEMORY_ATTRIBUTES: u32 = 233;
-/// Capability.
-pub const KVM_CAP_GUEST_MEMFD: u32 = 234;
-/// Capability.
-pub const KVM_CAP_VM_TYPES: u32 = 235;
 
 /// Memory slot flag: log dirty pages.
 pub const KVM_MEM_LOG_DIRTY_PAGES: u32 = 1 << 0;
