@@ -78,15 +78,28 @@ impl Tables {
     /// All that `snp-abi` shares with the Linux headers.
     pub(super) fn snp_abi() -> Self {
         let mut structures = structures![
+            kvm_clock_data,
+            kvm_coalesced_mmio_zone,
             kvm_cpuid_entry2,
+            kvm_create_device,
             kvm_create_guest_memfd,
             kvm_debugregs,
             kvm_device_attr,
             kvm_dtable,
             kvm_enable_cap,
+            kvm_fpu,
+            kvm_ioeventfd,
+            kvm_irq_level,
+            kvm_irq_routing_entry,
+            kvm_irqchip,
+            kvm_irqfd,
+            kvm_lapic_state,
             kvm_memory_attributes,
             kvm_mp_state,
+            kvm_msi,
             kvm_msr_entry,
+            kvm_pit_config,
+            kvm_pit_state2,
             kvm_regs,
             kvm_segment,
             kvm_sev_cmd,
@@ -95,18 +108,33 @@ impl Tables {
             kvm_sev_snp_launch_start,
             kvm_sev_snp_launch_update,
             kvm_sregs,
+            kvm_sregs2,
+            kvm_tpr_access_ctl,
+            kvm_userspace_memory_region,
             kvm_userspace_memory_region2,
             kvm_xcr,
             kvm_xcrs,
             kvm_xsave,
         ];
         structures.push(Structure::of::<SnpPlatformStatus>(STATUS, &BIT_FIELDS));
+        structures.push(Structure::of::<kvm_guest_debug>("kvm_guest_debug", &["debugreg"]));
+        structures.push(Structure::of::<kvm_msr_filter_range>("kvm_msr_filter_range", &["pad"]));
+        structures.push(Structure::of::<kvm_msr_filter>("kvm_msr_filter", &["pad"]));
+        structures.push(Structure::of::<kvm_vcpu_events>("kvm_vcpu_events", &nested(kvm_vcpu_events::FIELDS)));
         let bits = STATUS_BITS.iter().map(|&(name, byte, bit)| Bit { c_struct: STATUS, name, byte, bit }).collect();
         let mut numbers = kvm_numbers();
+        let named = KVM_IOCTLS.iter().chain(KVM_CAPS).map(|&(number, name)| (name.to_owned(), u64::from(number)));
+        numbers.extend(named);
         numbers.extend(page_types());
         numbers.extend(status_codes());
         Self { structures, bits, numbers }
     }
+}
+
+/// Fields that are spelt out here and nested in C; their neighbours and the size are compared.
+fn nested(fields: &[snp_abi::FieldLayout]) -> Vec<&'static str> {
+    const KEPT: [&str; 5] = ["sipi_vector", "flags", "reserved", "exception_has_payload", "exception_payload"];
+    fields.iter().map(|field| field.name).filter(|name| !KEPT.contains(name)).collect()
 }
 
 fn page_types() -> impl Iterator<Item = (String, u64)> {
@@ -159,23 +187,6 @@ fn kvm_numbers() -> Vec<(String, u64)> {
         KVM_SEV_SNP_LAUNCH_UPDATE,
         KVM_SEV_SNP_LAUNCH_FINISH,
         KVM_SEV_SNP_ENABLE_REQ_CERTS,
-        KVM_CAP_USER_MEMORY,
-        KVM_CAP_NR_VCPUS,
-        KVM_CAP_NR_MEMSLOTS,
-        KVM_CAP_MP_STATE,
-        KVM_CAP_MAX_VCPUS,
-        KVM_CAP_ENABLE_CAP_VM,
-        KVM_CAP_CHECK_EXTENSION_VM,
-        KVM_CAP_MAX_VCPU_ID,
-        KVM_CAP_VM_COPY_ENC_CONTEXT_FROM,
-        KVM_CAP_EXIT_HYPERCALL,
-        KVM_CAP_VM_MOVE_ENC_CONTEXT_FROM,
-        KVM_CAP_SYS_ATTRIBUTES,
-        KVM_CAP_USER_MEMORY2,
-        KVM_CAP_MEMORY_FAULT_INFO,
-        KVM_CAP_MEMORY_ATTRIBUTES,
-        KVM_CAP_GUEST_MEMFD,
-        KVM_CAP_VM_TYPES,
         KVM_MEM_LOG_DIRTY_PAGES,
         KVM_MEM_READONLY,
         KVM_MEM_GUEST_MEMFD,

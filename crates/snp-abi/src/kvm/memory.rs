@@ -150,3 +150,33 @@ impl Default for kvm_device_attr {
         Self::new_zeroed()
     }
 }
+
+/// KVM_SET_USER_MEMORY_REGION.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct kvm_userspace_memory_region {
+    /// Slot number; the address space in the high half.
+    pub slot: u32,
+    /// `KVM_MEM_…`.
+    pub flags: u32,
+    /// Where the guest sees it.
+    pub guest_phys_addr: u64,
+    /// Bytes; 0 deletes the slot.
+    pub memory_size: u64,
+    /// User address of the memory.
+    pub userspace_addr: u64,
+}
+
+abi_layout!(kvm_userspace_memory_region, 32, {
+    slot: 0,
+    flags: 4,
+    guest_phys_addr: 8,
+    memory_size: 16,
+    userspace_addr: 24,
+});
+
+impl Default for kvm_userspace_memory_region {
+    fn default() -> Self {
+        Self::new_zeroed()
+    }
+}

@@ -7,6 +7,7 @@
 #![allow(non_camel_case_types)]
 
 mod capabilities;
+mod devices;
 mod ioctls;
 mod memory;
 pub mod proposed;
@@ -14,6 +15,7 @@ mod registers;
 mod sev;
 
 pub use capabilities::*;
+pub use devices::*;
 pub use ioctls::*;
 pub use memory::*;
 pub use registers::*;

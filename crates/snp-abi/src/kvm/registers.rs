@@ -397,3 +397,232 @@ impl Default for kvm_xsave {
         Self::new_zeroed()
     }
 }
+
+/// KVM_GET_FPU and KVM_SET_FPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct kvm_fpu {
+    /// ST0 to ST7.
+    pub fpr: [[u8; 16]; 8],
+    /// Control word.
+    pub fcw: u16,
+    /// Status word.
+    pub fsw: u16,
+    /// Abridged tag word.
+    pub ftwx: u8,
+    /// Ignored.
+    pub pad1: u8,
+    /// Last opcode.
+    pub last_opcode: u16,
+    /// Last instruction pointer.
+    pub last_ip: u64,
+    /// Last data pointer.
+    pub last_dp: u64,
+    /// XMM0 to XMM15.
+    pub xmm: [[u8; 16]; 16],
+    /// MXCSR.
+    pub mxcsr: u32,
+    /// Ignored.
+    pub pad2: u32,
+}
+
+abi_layout!(kvm_fpu, 416, {
+    fpr: 0,
+    fcw: 128,
+    fsw: 130,
+    ftwx: 132,
+    pad1: 133,
+    last_opcode: 134,
+    last_ip: 136,
+    last_dp: 144,
+    xmm: 152,
+    mxcsr: 408,
+    pad2: 412,
+});
+
+impl Default for kvm_fpu {
+    fn default() -> Self {
+        Self::new_zeroed()
+    }
+}
+
+/// KVM_GET_VCPU_EVENTS and KVM_SET_VCPU_EVENTS: what waits to be delivered to the guest. The nested structures of C
+/// are spelt out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct kvm_vcpu_events {
+    /// An exception is being delivered.
+    pub exception_injected: u8,
+    /// Its vector.
+    pub exception_nr: u8,
+    /// It has an error code.
+    pub exception_has_error_code: u8,
+    /// It waits to be delivered.
+    pub exception_pending: u8,
+    /// The error code.
+    pub exception_error_code: u32,
+    /// An interrupt is being delivered.
+    pub interrupt_injected: u8,
+    /// Its vector.
+    pub interrupt_nr: u8,
+    /// It came from an instruction.
+    pub interrupt_soft: u8,
+    /// Interrupts are held off for one instruction.
+    pub interrupt_shadow: u8,
+    /// An NMI is being delivered.
+    pub nmi_injected: u8,
+    /// An NMI waits.
+    pub nmi_pending: u8,
+    /// NMIs are masked.
+    pub nmi_masked: u8,
+    /// Ignored.
+    pub nmi_pad: u8,
+    /// Vector of a start-up IPI.
+    pub sipi_vector: u32,
+    /// Which fields count.
+    pub flags: u32,
+    /// In system-management mode.
+    pub smi_smm: u8,
+    /// An SMI waits.
+    pub smi_pending: u8,
+    /// The SMI came within an NMI.
+    pub smi_smm_inside_nmi: u8,
+    /// An INIT waits.
+    pub smi_latched_init: u8,
+    /// A triple fault waits.
+    pub triple_fault_pending: u8,
+    /// Ignored.
+    pub reserved: [u8; 26],
+    /// The exception has a payload.
+    pub exception_has_payload: u8,
+    /// The payload.
+    pub exception_payload: u64,
+}
+
+abi_layout!(kvm_vcpu_events, 64, {
+    exception_injected: 0,
+    exception_nr: 1,
+    exception_has_error_code: 2,
+    exception_pending: 3,
+    exception_error_code: 4,
+    interrupt_injected: 8,
+    interrupt_nr: 9,
+    interrupt_soft: 10,
+    interrupt_shadow: 11,
+    nmi_injected: 12,
+    nmi_pending: 13,
+    nmi_masked: 14,
+    nmi_pad: 15,
+    sipi_vector: 16,
+    flags: 20,
+    smi_smm: 24,
+    smi_pending: 25,
+    smi_smm_inside_nmi: 26,
+    smi_latched_init: 27,
+    triple_fault_pending: 28,
+    reserved: 29,
+    exception_has_payload: 55,
+    exception_payload: 56,
+});
+
+impl Default for kvm_vcpu_events {
+    fn default() -> Self {
+        Self::new_zeroed()
+    }
+}
+
+/// KVM_SET_GUEST_DEBUG.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct kvm_guest_debug {
+    /// `KVM_GUESTDBG_…`.
+    pub control: u32,
+    /// Ignored.
+    pub pad: u32,
+    /// DR0 to DR7.
+    pub debugreg: [u64; 8],
+}
+
+abi_layout!(kvm_guest_debug, 72, {
+    control: 0,
+    pad: 4,
+    debugreg: 8,
+});
+
+impl Default for kvm_guest_debug {
+    fn default() -> Self {
+        Self::new_zeroed()
+    }
+}
+
+/// KVM_GET_SREGS2 and KVM_SET_SREGS2: [`kvm_sregs`] without the interrupt bitmap and with PDPTRs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct kvm_sregs2 {
+    /// CS.
+    pub cs: kvm_segment,
+    /// DS.
+    pub ds: kvm_segment,
+    /// ES.
+    pub es: kvm_segment,
+    /// FS.
+    pub fs: kvm_segment,
+    /// GS.
+    pub gs: kvm_segment,
+    /// SS.
+    pub ss: kvm_segment,
+    /// TR.
+    pub tr: kvm_segment,
+    /// LDT.
+    pub ldt: kvm_segment,
+    /// GDTR.
+    pub gdt: kvm_dtable,
+    /// IDTR.
+    pub idt: kvm_dtable,
+    /// CR0.
+    pub cr0: u64,
+    /// CR2.
+    pub cr2: u64,
+    /// CR3.
+    pub cr3: u64,
+    /// CR4.
+    pub cr4: u64,
+    /// CR8.
+    pub cr8: u64,
+    /// EFER.
+    pub efer: u64,
+    /// APIC_BASE.
+    pub apic_base: u64,
+    /// Bit 0: `pdptrs` are valid.
+    pub flags: u64,
+    /// PDPTRs.
+    pub pdptrs: [u64; 4],
+}
+
+abi_layout!(kvm_sregs2, 320, {
+    cs: 0,
+    ds: 24,
+    es: 48,
+    fs: 72,
+    gs: 96,
+    ss: 120,
+    tr: 144,
+    ldt: 168,
+    gdt: 192,
+    idt: 208,
+    cr0: 224,
+    cr2: 232,
+    cr3: 240,
+    cr4: 248,
+    cr8: 256,
+    efer: 264,
+    apic_base: 272,
+    flags: 280,
+    pdptrs: 288,
+});
+
+impl Default for kvm_sregs2 {
+    fn default() -> Self {
+        Self::new_zeroed()
+    }
+}
