@@ -148,7 +148,7 @@ impl Launcher<'_> {
         self.plain("KVM_SET_REGS", &vcpu_number, vcpu.set_regs(&state.regs))?;
         self.plain("KVM_SET_XSAVE", &vcpu_number, vcpu.set_xsave(&state.xsave))?;
         self.plain("KVM_SET_XCRS", &vcpu_number, vcpu.set_xcrs(&state.xcrs))?;
-        self.plain("KVM_SET_MSRS", &vcpu_number, vcpu.set_msrs(&state.msrs))?;
+        self.plain("KVM_SET_MSRS", &vcpu_number, want_all(vcpu.set_msrs(&state.msrs), &state.msrs))?;
         self.plain("KVM_SET_DEBUGREGS", &vcpu_number, vcpu.set_debugregs(&state.debugregs))
     }
 
@@ -342,6 +342,11 @@ impl Launcher<'_> {
             digest,
         });
     }
+}
+
+/// KVM_SET_MSRS stops at the first MSR that it cannot set, without an errno.
+fn want_all(set: usize, msrs: &[kvm_msr_entry]) -> Result<(), Errno> {
+    if set == msrs.len() { Ok(()) } else { Err(Errno::EINVAL) }
 }
 
 fn launched_vcpu(vcpu: &Vcpu) -> LaunchedVcpu {

@@ -16,6 +16,7 @@ pub struct GuestMemfd {
     /// The frames behind it, consecutive, reserved when it is made.
     start: Pfn,
     pages: u64,
+    flags: u64,
     /// What was put there, in chunks of [`CHUNK`] pages by number. Pages that are not there are the hypervisor's and zero.
     contents: Mutex<BTreeMap<u64, Chunk>>,
 }
@@ -26,13 +27,26 @@ const CHUNK: u64 = 512;
 type Chunk = Vec<Option<SealedPage>>;
 
 impl GuestMemfd {
-    pub(crate) fn new(vm: Arc<VmInner>, start: Pfn, pages: u64) -> Self {
-        Self { vm, start, pages, contents: Mutex::default() }
+    pub(crate) fn new(vm: Arc<VmInner>, start: Pfn, pages: u64, flags: u64) -> Self {
+        Self { vm, start, pages, flags, contents: Mutex::default() }
     }
 
     /// Its size in bytes.
     pub fn size(&self) -> u64 {
         self.pages * PAGE_SIZE as u64
+    }
+
+    /// Whether user space may map it: GUEST_MEMFD_FLAG_MMAP. What it writes there is not modelled: an SNP launch takes its
+    /// pages from elsewhere.
+    pub fn may_be_mapped(&self) -> bool {
+        const MMAP: u64 = 1 << 0;
+        self.flags & MMAP != 0
+    }
+
+    /// Whether user space may touch such a mapping: GUEST_MEMFD_FLAG_INIT_SHARED. Without it a touch is SIGBUS.
+    pub fn is_shared(&self) -> bool {
+        const INIT_SHARED: u64 = 1 << 1;
+        self.flags & INIT_SHARED != 0
     }
 
     /// Whether it belongs to that VM.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
-use snp_abi::kvm::{KVM_X86_SEV_VM, KVM_X86_SNP_VM};
+use snp_abi::kvm::{KVM_X86_SEV_ES_VM, KVM_X86_SEV_VM, KVM_X86_SNP_VM, KVM_X86_SW_PROTECTED_VM};
 use snp_abi::{Asid, Errno, GuestPolicy, Pfn, SevFeatures};
 use snp_asp::{Firmware, PlatformConfig, RmpUpdate};
 
@@ -51,6 +51,14 @@ impl Host {
     /// has no use for: a migration agent cannot be associated through KVM.
     pub(crate) fn supported_policy_bits(&self) -> u64 {
         self.config.policy_bits & GuestPolicy::DEFINED & !GuestPolicy::MIGRATE_MA
+    }
+
+    /// The XSAVE components that guests may have: KVM_X86_XCOMP_GUEST_SUPP. Those of the host that KVM knows: x87, SSE, AVX,
+    /// AVX-512 and PKRU.
+    pub(crate) fn supported_xcr0(&self) -> u64 {
+        const KNOWN: u64 = 0x2e7;
+        let leaf = self.config.cpuid.iter().find(|leaf| (leaf.eax_in, leaf.ecx_in) == (0xd, 0));
+        leaf.map_or(0b11, |leaf| u64::from(leaf.eax) & KNOWN)
     }
 
     /// An ASID for a VM of that type.
@@ -129,4 +137,14 @@ impl Asids {
 /// Whether a VM type has a guest context and a VMSA per vCPU.
 pub(crate) fn is_snp(vm_type: u64) -> bool {
     vm_type == KVM_X86_SNP_VM
+}
+
+/// Whether the guest's registers are out of user space's reach once it is launched.
+pub(crate) fn is_protected(vm_type: u64) -> bool {
+    matches!(vm_type, KVM_X86_SEV_ES_VM | KVM_X86_SNP_VM)
+}
+
+/// Whether memory may be private, by attributes.
+pub(crate) fn has_private_memory(vm_type: u64) -> bool {
+    matches!(vm_type, KVM_X86_SW_PROTECTED_VM | KVM_X86_SNP_VM)
 }

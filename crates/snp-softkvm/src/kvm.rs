@@ -7,7 +7,7 @@ use snp_abi::kvm::*;
 use snp_asp::PlatformConfig;
 
 use crate::host::Host;
-use crate::{NoProcessor, Processor, UapiProfile, Vm, vm};
+use crate::{NoProcessor, Processor, UapiProfile, Vm, capabilities, cpuid};
 
 /// /dev/kvm on a host with SEV-SNP.
 #[derive(Clone, Debug)]
@@ -52,7 +52,7 @@ impl SoftKvm {
 
     /// KVM_CHECK_EXTENSION on /dev/kvm. Capabilities that are not modelled answer 0, as absent ones do.
     pub fn check_extension(&self, capability: u32) -> i32 {
-        vm::check_extension(&self.host, None, capability)
+        capabilities::check(&self.host, None, capability)
     }
 
     /// KVM_GET_DEVICE_ATTR on /dev/kvm: the attribute's value. Writing it to user memory is the caller's part.
@@ -61,8 +61,7 @@ impl SoftKvm {
     /// ENXIO: no such attribute.
     pub fn get_device_attr(&self, group: u32, attribute: u64) -> Result<u64, Errno> {
         match (group, attribute) {
-            // XCR0 bits x87, SSE, AVX and PKRU.
-            (0, KVM_X86_XCOMP_GUEST_SUPP) => Ok(0x207),
+            (0, KVM_X86_XCOMP_GUEST_SUPP) => Ok(self.host.supported_xcr0()),
             (KVM_X86_GRP_SEV, KVM_X86_SEV_VMSA_FEATURES) => Ok(self.host.supported_vmsa_features()),
             (KVM_X86_GRP_SEV, KVM_X86_SNP_POLICY_BITS) => Ok(self.host.supported_policy_bits()),
             (KVM_X86_GRP_SEV, KVM_X86_SEV_SNP_REQ_CERTS) => Ok(1),
@@ -76,6 +75,11 @@ impl SoftKvm {
     /// ENXIO: no such attribute.
     pub fn has_device_attr(&self, group: u32, attribute: u64) -> Result<(), Errno> {
         self.get_device_attr(group, attribute).map(drop)
+    }
+
+    /// KVM_GET_SUPPORTED_CPUID.
+    pub fn supported_cpuid(&self) -> Vec<kvm_cpuid_entry2> {
+        cpuid::supported(&self.host.config.cpuid)
     }
 
     /// What was asked for so far that is not modelled, and how often. Each such request was answered with ENOSYS, which KVM

@@ -15,12 +15,17 @@
 
 mod attributes;
 mod backend;
+mod capabilities;
+mod cpuid;
+mod devices;
+mod fpu;
 mod frames;
 mod guest_memfd;
 mod host;
 pub mod ioctl;
 mod kvm;
 mod memslot;
+mod msrs;
 mod process;
 mod processor;
 mod profile;

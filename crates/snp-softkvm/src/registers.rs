@@ -2,7 +2,9 @@
 
 use snp_abi::Errno;
 use snp_abi::kvm::*;
-use zerocopy::IntoBytes;
+
+use crate::fpu::FpuState;
+use crate::msrs;
 
 /// EFER.LME, EFER.LMA.
 const LME: u64 = 1 << 8;
@@ -24,11 +26,11 @@ const DR6_FIXED: u64 = 0xffff_0ff0;
 pub(crate) const DR7_FIXED: u64 = 0x400;
 /// G_PAT at reset.
 const PAT_RESET: u64 = 0x0007_0406_0007_0406;
-/// XSTATE_BV bits.
-const XSTATE_X87: u64 = 1;
-const XSTATE_SSE: u64 = 2;
-const XSTATE_YMM: u64 = 4;
-const XSTATE_PKRU: u64 = 1 << 9;
+/// XCR0 bits: x87, SSE, AVX, and the three of AVX-512.
+const XCR0_X87: u64 = 1;
+const XCR0_SSE: u64 = 2;
+const XCR0_AVX: u64 = 4;
+const XCR0_AVX512: u64 = 0xe0;
 
 const MSR_PAT: u32 = 0x277;
 
@@ -40,7 +42,8 @@ pub(crate) struct Registers {
     pub(crate) system: kvm_sregs,
     pub(crate) debug: kvm_debugregs,
     pub(crate) xcr0: u64,
-    pub(crate) pkru: u32,
+    /// The components that XCR0 may have: what the host has.
+    supported_xcr0: u64,
     pub(crate) pat: u64,
     /// Of the MSRs below, in their order.
     pub(crate) msrs: [u64; SAVED_MSRS.len()],
@@ -64,28 +67,9 @@ pub(crate) const SAVED_MSRS: [u32; 9] = [
     0xda0,       // XSS
 ];
 
-/// x87, SSE and AVX state, as an XSAVE area has it.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct FpuState {
-    /// The legacy area, 512 bytes: FCW at 0, MXCSR at 24, ST0 at 32, XMM0 at 160.
-    pub(crate) legacy: [u8; 512],
-    /// The high halves of YMM0 to YMM15; `None` while the component is in its initial state.
-    pub(crate) ymm: Option<[u8; 256]>,
-}
-
-impl Default for FpuState {
-    /// FNINIT and the reset value of MXCSR.
-    fn default() -> Self {
-        let mut legacy = [0; 512];
-        legacy[..2].copy_from_slice(&0x37f_u16.to_le_bytes());
-        legacy[24..28].copy_from_slice(&0x1f80_u32.to_le_bytes());
-        Self { legacy, ymm: None }
-    }
-}
-
 impl Registers {
-    /// What KVM_CREATE_VCPU leaves. Only the vCPU with APIC ID 0 is runnable.
-    pub(crate) fn reset(apic_id: u32) -> Self {
+    /// What KVM_CREATE_VCPU leaves, of the boot processor or another.
+    pub(crate) fn reset(boot: bool, supported_xcr0: u64) -> Self {
         let data = kvm_segment { limit: 0xffff, r#type: 3, present: 1, s: 1, ..kvm_segment::default() };
         let system_segment = |kind| kvm_segment { s: 0, r#type: kind, ..data };
         let code = kvm_segment { selector: 0xf000, base: 0xffff_0000, r#type: 0xb, ..data };
@@ -106,18 +90,18 @@ impl Registers {
                 gdt: table,
                 idt: table,
                 cr0: ET | NW | CD,
-                apic_base: 0xfee0_0800 | if apic_id == 0 { 0x100 } else { 0 },
+                apic_base: 0xfee0_0800 | if boot { 0x100 } else { 0 },
                 ..kvm_sregs::default()
             },
             debug: kvm_debugregs { dr6: DR6_FIXED, dr7: DR7_FIXED, ..kvm_debugregs::default() },
             xcr0: 1,
-            pkru: 0,
+            supported_xcr0,
             pat: PAT_RESET,
             msrs: [0; SAVED_MSRS.len()],
             fpu: FpuState::default(),
             guest_debug: false,
             cpuid: Vec::new(),
-            mp_state: if apic_id == 0 { KVM_MP_STATE_RUNNABLE } else { KVM_MP_STATE_UNINITIALIZED },
+            mp_state: KVM_MP_STATE_RUNNABLE,
         }
     }
 
@@ -164,8 +148,13 @@ impl Registers {
         for xcr in &xcrs.xcrs[..xcrs.nr_xcrs as usize] {
             if xcr.xcr == 0 {
                 let value = xcr.value;
-                // x87 is always on, AVX needs SSE, and nothing else is offered but PKRU.
-                if value & 1 == 0 || value & XSTATE_YMM != 0 && value & XSTATE_SSE == 0 || value & !0x207 != 0 {
+                let avx512 = value & XCR0_AVX512;
+                // x87 is always on, AVX needs SSE, AVX-512 needs AVX and is had whole.
+                let good = value & XCR0_X87 != 0
+                    && (value & XCR0_AVX == 0 || value & XCR0_SSE != 0)
+                    && (avx512 == 0 || avx512 == XCR0_AVX512 && value & XCR0_AVX != 0)
+                    && value & !self.supported_xcr0 == 0;
+                if !good {
                     return Err(Errno::EINVAL);
                 }
                 self.xcr0 = value;
@@ -175,47 +164,102 @@ impl Registers {
         Ok(())
     }
 
-    /// KVM_SET_XSAVE: a component whose XSTATE_BV bit is clear keeps the bytes that KVM has for it. Stock QEMU gives its
-    /// second vCPU an all-zero area with an all-zero XSTATE_BV, and the VMSA still holds FCW 0x37f and MXCSR 0x1f80.
-    pub(crate) fn set_xsave(&mut self, xsave: &kvm_xsave) -> Result<(), Errno> {
-        let area = xsave.as_bytes();
-        let word = |at: usize| u64::from_le_bytes(std::array::from_fn(|i| area[at + i]));
-        let (present, compacted) = (word(512), word(520));
-        if present & !0x207 != 0 || compacted != 0 {
-            return Err(Errno::EINVAL);
-        }
-        if present & XSTATE_X87 != 0 {
-            self.fpu.legacy[..24].copy_from_slice(&area[..24]);
-            self.fpu.legacy[32..160].copy_from_slice(&area[32..160]);
-        }
-        if present & (XSTATE_SSE | XSTATE_YMM) != 0 {
-            self.fpu.legacy[24..32].copy_from_slice(&area[24..32]);
-        }
-        if present & XSTATE_SSE != 0 {
-            self.fpu.legacy[160..416].copy_from_slice(&area[160..416]);
-        }
-        self.fpu.ymm = (present & XSTATE_YMM != 0).then(|| std::array::from_fn(|i| area[576 + i]));
-        if present & XSTATE_PKRU != 0 {
-            self.pkru = word(0xa80) as u32;
-        }
-        Ok(())
+    /// KVM_GET_XCRS.
+    pub(crate) fn xcrs(&self) -> kvm_xcrs {
+        let mut xcrs = kvm_xcrs { nr_xcrs: 1, ..kvm_xcrs::default() };
+        xcrs.xcrs[0].value = self.xcr0;
+        xcrs
     }
 
-    /// One MSR of KVM_SET_MSRS; `false` if it is not one that a VMSA holds.
-    pub(crate) fn set_msr(&mut self, index: u32, value: u64) -> bool {
-        if index == MSR_PAT {
-            self.pat = value;
-            return true;
+    /// KVM_SET_XSAVE.
+    pub(crate) fn set_xsave(&mut self, xsave: &kvm_xsave) -> Result<(), Errno> {
+        self.fpu.set(xsave, self.supported_xcr0)
+    }
+
+    /// KVM_SET_SREGS2.
+    pub(crate) fn set_system2(&mut self, sregs: &kvm_sregs2) -> Result<(), Errno> {
+        const PDPTRS_VALID: u64 = 1;
+        if sregs.flags & !PDPTRS_VALID != 0 {
+            return Err(Errno::EINVAL);
         }
-        let place = SAVED_MSRS.iter().position(|msr| *msr == index);
-        place.inspect(|&place| self.msrs[place] = value).is_some()
+        let kvm_sregs2 { cs, ds, es, fs, gs, ss, tr, ldt, gdt, idt, cr0, cr2, cr3, cr4, cr8, efer, apic_base, .. } =
+            *sregs;
+        let interrupt_bitmap = self.system.interrupt_bitmap;
+        self.set_system(&kvm_sregs {
+            cs,
+            ds,
+            es,
+            fs,
+            gs,
+            ss,
+            tr,
+            ldt,
+            gdt,
+            idt,
+            cr0,
+            cr2,
+            cr3,
+            cr4,
+            cr8,
+            efer,
+            apic_base,
+            interrupt_bitmap,
+        })
+    }
+
+    /// KVM_GET_SREGS2.
+    pub(crate) fn system2(&self) -> kvm_sregs2 {
+        let kvm_sregs { cs, ds, es, fs, gs, ss, tr, ldt, gdt, idt, cr0, cr2, cr3, cr4, cr8, efer, apic_base, .. } =
+            self.system;
+        let (flags, pdptrs) = (0, [0; 4]);
+        kvm_sregs2 {
+            cs,
+            ds,
+            es,
+            fs,
+            gs,
+            ss,
+            tr,
+            ldt,
+            gdt,
+            idt,
+            cr0,
+            cr2,
+            cr3,
+            cr4,
+            cr8,
+            efer,
+            apic_base,
+            flags,
+            pdptrs,
+        }
+    }
+
+    /// One MSR of KVM_SET_MSRS; `false` if it is not one that these registers hold.
+    pub(crate) fn set_msr(&mut self, index: u32, value: u64) -> bool {
+        match index {
+            MSR_PAT => self.pat = value,
+            msrs::EFER => self.system.efer = value,
+            msrs::FS_BASE => self.system.fs.base = value,
+            msrs::GS_BASE => self.system.gs.base = value,
+            msrs::APIC_BASE => self.system.apic_base = value,
+            _ => match SAVED_MSRS.iter().position(|msr| *msr == index) {
+                Some(place) => self.msrs[place] = value,
+                None => return false,
+            },
+        }
+        true
     }
 
     /// One MSR of KVM_GET_MSRS.
     pub(crate) fn msr(&self, index: u32) -> Option<u64> {
-        if index == MSR_PAT {
-            return Some(self.pat);
+        match index {
+            MSR_PAT => Some(self.pat),
+            msrs::EFER => Some(self.system.efer),
+            msrs::FS_BASE => Some(self.system.fs.base),
+            msrs::GS_BASE => Some(self.system.gs.base),
+            msrs::APIC_BASE => Some(self.system.apic_base),
+            _ => SAVED_MSRS.iter().position(|msr| *msr == index).map(|place| self.msrs[place]),
         }
-        SAVED_MSRS.iter().position(|msr| *msr == index).map(|place| self.msrs[place])
     }
 }

@@ -6,9 +6,11 @@ use snp_abi::kvm::*;
 use snp_abi::{Errno, Gpa, Pfn};
 use snp_asp::SealedPage;
 
+use crate::devices::VcpuDevices;
+use crate::host::Host;
 use crate::registers::{Registers, SAVED_MSRS};
-use crate::vm::VmInner;
-use crate::{UserSpace, Vm, lock, sev};
+use crate::vm::{VmInner, VmState};
+use crate::{UserSpace, Vm, lock, msrs, sev};
 
 /// A vCPU, as its descriptor. Keeps its VM alive.
 #[derive(Clone, Debug)]
@@ -30,6 +32,7 @@ pub(crate) struct VcpuInner {
 #[derive(Debug)]
 pub(crate) struct VcpuState {
     pub(crate) registers: Registers,
+    pub(crate) devices: VcpuDevices,
     /// The guest's state is out of user space's reach.
     pub(crate) protected: bool,
     pub(crate) vmsa: VcpuVmsa,
@@ -53,20 +56,57 @@ pub enum VcpuVmsa {
 }
 
 impl VcpuInner {
-    pub(crate) fn new(index: u32, id: u32, frame: Option<Pfn>) -> Self {
+    /// The next vCPU of a VM.
+    pub(crate) fn new(vm: &VmState, host: &Host, id: u32, frame: Option<Pfn>) -> Self {
+        let boot = id == vm.devices.boot_cpu;
+        let local_apic = vm.devices.has_local_apics();
+        let mut registers = Registers::reset(boot, host.supported_xcr0());
+        // Only KVM's own APIC can keep a processor waiting.
+        registers.mp_state = if boot || !local_apic { KVM_MP_STATE_RUNNABLE } else { KVM_MP_STATE_UNINITIALIZED };
         let state = VcpuState {
-            registers: Registers::reset(id),
+            registers,
+            devices: VcpuDevices::new(id, boot, local_apic, vm.devices.tsc_khz),
             protected: false,
             vmsa: VcpuVmsa::None,
             made: None,
             vmsa_gpa: None,
             ghcb_gpa: None,
         };
-        Self { index, id, frame, state: Mutex::new(state) }
+        Self { index: vm.vcpus.len() as u32, id, frame, state: Mutex::new(state) }
     }
 
     pub(crate) fn lock(&self) -> std::sync::MutexGuard<'_, VcpuState> {
         lock(&self.state)
+    }
+}
+
+impl VcpuState {
+    /// Whether the MSR is where neither KVM nor user space can reach it.
+    fn is_out_of_reach(&self, index: u32) -> bool {
+        // XSS is KVM's to know, though it lies there too.
+        let held = index != msrs::XSS && SAVED_MSRS.contains(&index);
+        self.protected && (held || matches!(index, msrs::EFER | msrs::FS_BASE | msrs::GS_BASE))
+    }
+
+    fn set_msr(&mut self, index: u32, value: u64) -> bool {
+        if self.is_out_of_reach(index) {
+            return false;
+        }
+        if !self.registers.set_msr(index, value) {
+            if !msrs::is_kept(index) {
+                return false;
+            }
+            self.devices.msrs.insert(index, value);
+        }
+        true
+    }
+
+    fn msr(&self, index: u32) -> Option<u64> {
+        if self.is_out_of_reach(index) {
+            return None;
+        }
+        let kept = || msrs::is_kept(index).then(|| *self.devices.msrs.get(&index).unwrap_or(&msrs::initial(index)));
+        self.registers.msr(index).or_else(kept)
     }
 }
 
@@ -158,32 +198,82 @@ impl Vcpu {
         self.change(|registers| registers.set_xsave(xsave))
     }
 
-    /// KVM_SET_MSRS: how many were set before the first that could not be. Only MSRs that a VMSA holds are modelled; the
-    /// first other one is noted in [`crate::SoftKvm::unmodelled`].
+    /// KVM_GET_SREGS2: the same without the interrupt bitmap. PDPTRs are never valid: nothing loads them.
     ///
     /// # Errors
     /// EINVAL: the state is protected.
-    pub fn set_msrs(&self, msrs: &[kvm_msr_entry]) -> Result<usize, Errno> {
-        let mut set = 0;
+    pub fn sregs2(&self) -> Result<kvm_sregs2, Errno> {
+        self.read(|registers| registers.system2())
+    }
+
+    /// KVM_SET_SREGS2.
+    ///
+    /// # Errors
+    /// As [`Vcpu::set_sregs`], and EINVAL for unknown flags.
+    pub fn set_sregs2(&self, sregs: &kvm_sregs2) -> Result<(), Errno> {
+        self.change(|registers| registers.set_system2(sregs))
+    }
+
+    /// KVM_GET_XCRS.
+    ///
+    /// # Errors
+    /// EINVAL: the state is protected.
+    pub fn xcrs(&self) -> Result<kvm_xcrs, Errno> {
+        self.read(Registers::xcrs)
+    }
+
+    /// KVM_GET_XSAVE, KVM_GET_XSAVE2.
+    ///
+    /// # Errors
+    /// EINVAL: the state is protected.
+    pub fn xsave(&self) -> Result<kvm_xsave, Errno> {
+        self.read(|registers| registers.fpu.area())
+    }
+
+    /// KVM_GET_FPU.
+    ///
+    /// # Errors
+    /// EINVAL: the state is protected.
+    pub fn fpu(&self) -> Result<kvm_fpu, Errno> {
+        self.read(|registers| registers.fpu.fpu())
+    }
+
+    /// KVM_SET_FPU.
+    ///
+    /// # Errors
+    /// EINVAL: the state is protected.
+    pub fn set_fpu(&self, fpu: &kvm_fpu) -> Result<(), Errno> {
         self.change(|registers| {
-            set = msrs.iter().take_while(|msr| registers.set_msr(msr.index, msr.data)).count();
+            registers.fpu.set_fpu(fpu);
             Ok(())
-        })?;
-        if let Some(msr) = msrs.get(set) {
-            self.vm.host.unmodelled(format!("KVM_SET_MSRS of {:#x}", msr.index));
+        })
+    }
+
+    /// KVM_SET_MSRS: how many were set before the first that KVM does not know, or that is out of reach because it lies in
+    /// the VMSA of a guest whose state is protected.
+    pub fn set_msrs(&self, msrs: &[kvm_msr_entry]) -> usize {
+        let mut state = self.inner.lock();
+        let set = msrs.iter().take_while(|msr| state.set_msr(msr.index, msr.data)).count();
+        self.note_unknown(&state, msrs.get(set).map(|msr| msr.index));
+        set
+    }
+
+    /// KVM_GET_MSRS of one MSR; `None` where KVM_GET_MSRS would stop.
+    pub fn msr(&self, index: u32) -> Option<u64> {
+        let state = self.inner.lock();
+        let value = state.msr(index);
+        self.note_unknown(&state, value.is_none().then_some(index));
+        value
+    }
+
+    /// An MSR that is nothing to this model may be something to KVM.
+    fn note_unknown(&self, state: &VcpuState, index: Option<u32>) {
+        if let Some(index) = index.filter(|index| !state.is_out_of_reach(*index)) {
+            self.vm.host.unmodelled(format!("MSR {index:#x}"));
         }
-        Ok(set)
     }
 
-    /// KVM_GET_MSRS of one MSR; `None` if it is not modelled.
-    ///
-    /// # Errors
-    /// EINVAL: the state is protected.
-    pub fn msr(&self, index: u32) -> Result<Option<u64>, Errno> {
-        self.read(|registers| registers.msr(index))
-    }
-
-    /// The MSRs that [`Vcpu::set_msrs`] takes beside PAT (0x277).
+    /// The MSRs that a VMSA holds, beside PAT (0x277).
     pub const MSRS: [u32; SAVED_MSRS.len()] = SAVED_MSRS;
 
     /// KVM_SET_CPUID2.
@@ -200,6 +290,11 @@ impl Vcpu {
         Ok(())
     }
 
+    /// KVM_GET_CPUID2.
+    pub fn cpuid2(&self) -> Vec<kvm_cpuid_entry2> {
+        self.inner.lock().registers.cpuid.clone()
+    }
+
     /// KVM_GET_MP_STATE.
     pub fn mp_state(&self) -> kvm_mp_state {
         kvm_mp_state { mp_state: self.inner.lock().registers.mp_state }
@@ -208,19 +303,22 @@ impl Vcpu {
     /// KVM_SET_MP_STATE.
     ///
     /// # Errors
-    /// EINVAL: a state that x86 does not have.
+    /// EINVAL: a state that x86 does not have, or one that only KVM's own APIC can end.
     pub fn set_mp_state(&self, state: &kvm_mp_state) -> Result<(), Errno> {
-        match state.mp_state {
-            KVM_MP_STATE_RUNNABLE
-            | KVM_MP_STATE_UNINITIALIZED
+        let mut vcpu = self.inner.lock();
+        let state = match state.mp_state {
+            KVM_MP_STATE_RUNNABLE => KVM_MP_STATE_RUNNABLE,
+            _ if !vcpu.devices.has_local_apic() => return Err(Errno::EINVAL),
+            // Linux no longer keeps this state: the IPI waits instead.
+            KVM_MP_STATE_SIPI_RECEIVED => KVM_MP_STATE_INIT_RECEIVED,
+            state @ (KVM_MP_STATE_UNINITIALIZED
             | KVM_MP_STATE_INIT_RECEIVED
             | KVM_MP_STATE_HALTED
-            | KVM_MP_STATE_SIPI_RECEIVED => {
-                self.inner.lock().registers.mp_state = state.mp_state;
-                Ok(())
-            }
-            _ => Err(Errno::EINVAL),
-        }
+            | KVM_MP_STATE_AP_RESET_HOLD) => state,
+            _ => return Err(Errno::EINVAL),
+        };
+        vcpu.registers.mp_state = state;
+        Ok(())
     }
 
     /// KVM_SET_GUEST_DEBUG: whether KVM_GUESTDBG_ENABLE is given.

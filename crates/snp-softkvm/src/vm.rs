@@ -6,11 +6,12 @@ use snp_abi::kvm::*;
 use snp_abi::{Errno, LaunchDigest, PAGE_SIZE, Pfn, RmpEntry};
 
 use crate::attributes::PrivateFrames;
-use crate::host::Host;
-use crate::memslot::{Slots, USER_SLOTS};
+use crate::devices::{VmDevices, enable_cap};
+use crate::host::{Host, has_private_memory};
+use crate::memslot::Slots;
 use crate::sev::SevState;
 use crate::vcpu::VcpuInner;
-use crate::{GuestMemfd, UserSpace, Vcpu, lock, sev};
+use crate::{GuestMemfd, UserSpace, Vcpu, capabilities, lock, sev};
 
 /// KVM_CAP_MAX_VCPUS, as distributions configure it.
 pub const MAX_VCPUS: u32 = 1024;
@@ -43,7 +44,8 @@ pub(crate) struct VmState {
     pub(crate) sev: Option<SevState>,
     /// A capability of the profile that was enabled.
     pub(crate) enabled: Option<u32>,
-    max_vcpu_ids: Option<u32>,
+    pub(crate) max_vcpu_ids: Option<u32>,
+    pub(crate) devices: VmDevices,
     hypercall_exits: u64,
 }
 
@@ -59,11 +61,11 @@ impl Vm {
 
     /// KVM_CHECK_EXTENSION.
     pub fn check_extension(&self, capability: u32) -> i32 {
-        check_extension(&self.inner.host, Some(self.inner.vm_type), capability)
+        capabilities::check(&self.inner.host, Some(self.inner.vm_type), capability)
     }
 
-    /// KVM_ENABLE_CAP, as far as a launch needs it: EXIT_HYPERCALL, MAX_VCPU_ID, and the capability by which the
-    /// `vcpu-state-explicit` profile enables direct VMSAs.
+    /// KVM_ENABLE_CAP: EXIT_HYPERCALL, MAX_VCPU_ID, the capability by which the `vcpu-state-explicit` profile enables direct
+    /// VMSAs, and those of devices.
     ///
     /// # Errors
     /// EINVAL: flags, arguments that the capability does not take, or a capability that cannot be enabled. ENOSYS: a
@@ -90,11 +92,8 @@ impl Vm {
                 state.enabled = Some(capability);
                 Ok(())
             }
-            capability if check_extension(&self.inner.host, Some(self.inner.vm_type), capability) != 0 => {
-                // Most capabilities that can be asked for cannot be enabled; Linux says EINVAL to those.
-                Err(Errno::EINVAL)
-            }
-            capability => Err(self.inner.host.unmodelled(format!("KVM_ENABLE_CAP {capability}"))),
+            capability if self.check_extension(capability) != 0 => enable_cap::enable(&mut state, cap),
+            capability => Err(self.inner.host.unmodelled(format!("KVM_ENABLE_CAP {}", capability_name(capability)))),
         }
     }
 
@@ -117,7 +116,7 @@ impl Vm {
             KVM_X86_SEV_ES_VM | KVM_X86_SNP_VM => Some(lock(&self.inner.host.frames).allocate(1)?),
             _ => None,
         };
-        let vcpu = Arc::new(VcpuInner::new(state.vcpus.len() as u32, id as u32, frame));
+        let vcpu = Arc::new(VcpuInner::new(&state, &self.inner.host, id as u32, frame));
         state.vcpus.push(vcpu.clone());
         Ok(Vcpu { vm: self.inner.clone(), inner: vcpu })
     }
@@ -126,24 +125,16 @@ impl Vm {
     ///
     /// # Errors
     /// EINVAL: flags, or a size that is zero, negative or not whole pages. ENOMEM: more than the host's address space.
-    /// ENOSYS: GUEST_MEMFD_FLAG_MMAP and GUEST_MEMFD_FLAG_INIT_SHARED, which are not modelled.
     pub fn create_guest_memfd(&self, args: &kvm_create_guest_memfd) -> Result<Arc<GuestMemfd>, Errno> {
-        /// GUEST_MEMFD_FLAG_MMAP; GUEST_MEMFD_FLAG_INIT_SHARED is for VMs without private memory.
-        const MMAP: u64 = 1 << 0;
-        const INIT_SHARED: u64 = 1 << 1;
-        let supported = if self.inner.has_private_memory() { MMAP } else { MMAP | INIT_SHARED };
-        if args.flags & !supported != 0 {
+        if args.flags & !capabilities::guest_memfd_flags(Some(self.inner.vm_type)) != 0 {
             return Err(Errno::EINVAL);
         }
         if args.size == 0 || args.size > i64::MAX as u64 || !args.size.is_multiple_of(PAGE) {
             return Err(Errno::EINVAL);
         }
-        if args.flags != 0 {
-            return Err(self.inner.host.unmodelled("GUEST_MEMFD_FLAG_MMAP"));
-        }
         let pages = args.size / PAGE;
         let start = lock(&self.inner.host.frames).allocate(pages)?;
-        Ok(Arc::new(GuestMemfd::new(self.inner.clone(), start, pages)))
+        Ok(Arc::new(GuestMemfd::new(self.inner.clone(), start, pages, args.flags)))
     }
 
     /// KVM_SET_USER_MEMORY_REGION2.
@@ -218,7 +209,7 @@ impl VmInner {
     }
 
     fn has_private_memory(&self) -> bool {
-        matches!(self.vm_type, KVM_X86_SW_PROTECTED_VM | KVM_X86_SNP_VM)
+        has_private_memory(self.vm_type)
     }
 
     fn direct_capability(&self) -> Option<u32> {
@@ -259,27 +250,8 @@ impl Drop for VmInner {
     }
 }
 
-/// KVM_CHECK_EXTENSION, on /dev/kvm or on a VM.
-pub(crate) fn check_extension(host: &Host, vm_type: Option<u64>, capability: u32) -> i32 {
-    if let Some((_, answer)) = host.profile.capabilities.iter().find(|(known, _)| *known == capability) {
-        return *answer;
-    }
-    let private = vm_type.is_none_or(|vm_type| matches!(vm_type, KVM_X86_SW_PROTECTED_VM | KVM_X86_SNP_VM));
-    match capability {
-        KVM_CAP_USER_MEMORY
-        | KVM_CAP_USER_MEMORY2
-        | KVM_CAP_GUEST_MEMFD
-        | KVM_CAP_MP_STATE
-        | KVM_CAP_ENABLE_CAP_VM
-        | KVM_CAP_CHECK_EXTENSION_VM
-        | KVM_CAP_SYS_ATTRIBUTES
-        | KVM_CAP_MEMORY_FAULT_INFO => 1,
-        KVM_CAP_VM_TYPES => 0x1f,
-        KVM_CAP_NR_VCPUS | KVM_CAP_MAX_VCPUS => MAX_VCPUS as i32,
-        KVM_CAP_MAX_VCPU_ID => MAX_VCPU_IDS as i32,
-        KVM_CAP_NR_MEMSLOTS => USER_SLOTS as i32,
-        KVM_CAP_EXIT_HYPERCALL => 1 << KVM_HC_MAP_GPA_RANGE,
-        KVM_CAP_MEMORY_ATTRIBUTES if private => KVM_MEMORY_ATTRIBUTE_PRIVATE as i32,
-        _ => 0,
-    }
+/// The uAPI's name of a capability, or its number.
+fn capability_name(capability: u32) -> String {
+    let known = KVM_CAPS.iter().find(|(number, _)| *number == capability);
+    known.map_or_else(|| capability.to_string(), |(_, name)| (*name).to_owned())
 }

@@ -72,7 +72,7 @@ pub(crate) fn build(registers: &Registers, features: SevFeatures) -> Result<Box<
         sysenter_eip,
         xss,
         g_pat: registers.pat,
-        pkru: registers.pkru,
+        pkru: registers.fpu.pkru,
         xcr0: registers.xcr0,
         sev_features: features,
         ..Vmsa::default()

@@ -33,7 +33,7 @@ impl RegisterState {
     /// Refuses a VMSA with state that no register carries: KVM would measure another one, and the digest would silently not
     /// be the plan's.
     pub(super) fn want_lossless(&self, vcpu: &Vcpu, vmsa: &Vmsa, features: SevFeatures) -> Result<(), LaunchError> {
-        let mut registers = Registers::reset(vcpu.apic_id());
+        let mut registers = Registers::reset(vcpu.index() == 0, vcpu.vm.host.supported_xcr0());
         let carried = registers
             .set_system(&self.sregs)
             .map(|()| registers.set_general(&self.regs))

@@ -9,6 +9,8 @@ mod vcpu;
 mod vm;
 mod wire;
 
+pub use system::VCPU_MMAP_SIZE;
+
 use std::sync::Arc;
 
 use snp_abi::Errno;

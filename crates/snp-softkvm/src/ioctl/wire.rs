@@ -1,8 +1,11 @@
 //! Structures of variable length, and user memory in general.
 
 use snp_abi::Errno;
+use snp_abi::kvm::kvm_msr_entry;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
+use super::Answer;
+use super::system::{CPUID_HEADER, MSRS_LIMIT};
 use crate::UserSpace;
 use crate::user::read_struct;
 
@@ -33,6 +36,11 @@ impl List {
         let mut count = [0; 4];
         user.read(address, &mut count)?;
         Ok(Self { address, header, count: u32::from_le_bytes(count) })
+    }
+
+    /// The same list with a count that was read and checked before: the one in user memory may have changed since.
+    pub(super) fn bounded(self, count: u32) -> Self {
+        Self { count, ..self }
     }
 
     fn entries(self) -> Result<u64, Errno> {
@@ -67,4 +75,35 @@ impl List {
         }
         self.write(user, entries)
     }
+}
+
+/// A device attribute has no flags.
+pub(super) fn no_flags(flags: u32) -> Result<(), Errno> {
+    if flags == 0 { Ok(()) } else { Err(Errno::ENXIO) }
+}
+
+/// The list of KVM_GET_MSRS or KVM_SET_MSRS.
+pub(super) fn msr_list(user: &dyn UserSpace, argument: u64) -> Result<(List, Vec<kvm_msr_entry>), Errno> {
+    let list = List::at(user, argument, CPUID_HEADER)?;
+    if list.count >= MSRS_LIMIT {
+        return Err(Errno::E2BIG);
+    }
+    Ok((list, list.read(user)?))
+}
+
+/// KVM_GET_MSRS: how many MSRs were read before the first that has no value.
+pub(super) fn get_msrs(
+    user: &dyn UserSpace,
+    argument: u64,
+    value: impl Fn(u32) -> Option<u64>,
+) -> Result<Answer, Errno> {
+    let (list, mut entries) = msr_list(user, argument)?;
+    let mut read = 0;
+    for entry in &mut entries {
+        let Some(value) = value(entry.index) else { break };
+        entry.data = value;
+        read += 1;
+    }
+    list.write(user, &entries)?;
+    Ok(Answer::Value(read))
 }

@@ -1,0 +1,27 @@
+//! KVM_GET_SUPPORTED_CPUID: what guests of the platform may be given.
+
+use snp_abi::CpuidFunction;
+use snp_abi::kvm::kvm_cpuid_entry2;
+
+/// KVM_CPUID_FLAG_SIGNIFCANT_INDEX.
+const INDEX_MATTERS: u32 = 1;
+/// KVM's own leaves: "KVMKVMKVM" and the highest leaf, then the features. CLOCKSOURCE, NOP_IO_DELAY, CLOCKSOURCE2, PV_EOI,
+/// PV_UNHALT, PV_SEND_IPI, POLL_CONTROL, PV_SCHED_YIELD, MSI_EXT_DEST_ID, and CLOCKSOURCE_STABLE.
+const SIGNATURE: [u32; 4] = [0x4000_0001, 0x4b4d_564b, 0x564b_4d56, 0x4d];
+const FEATURES: [u32; 4] = [0x0100_b8cb, 0, 0, 0];
+
+/// The host's functions, then KVM's own.
+pub(crate) fn supported(host: &[CpuidFunction]) -> Vec<kvm_cpuid_entry2> {
+    let own = [(0x4000_0000, SIGNATURE), (0x4000_0001, FEATURES)];
+    let own = own.into_iter().map(|(function, values)| entry(function, 0, values));
+    let host = host.iter().map(|leaf| entry(leaf.eax_in, leaf.ecx_in, [leaf.eax, leaf.ebx, leaf.ecx, leaf.edx]));
+    host.chain(own).collect()
+}
+
+fn entry(function: u32, index: u32, [eax, ebx, ecx, edx]: [u32; 4]) -> kvm_cpuid_entry2 {
+    let flags = match function {
+        4 | 7 | 0xb | 0xd | 0x14 | 0x1f | 0x8000_001d | 0x8000_0026 => INDEX_MATTERS,
+        _ => 0,
+    };
+    kvm_cpuid_entry2 { function, index, flags, eax, ebx, ecx, edx, ..kvm_cpuid_entry2::default() }
+}

@@ -1,0 +1,91 @@
+//! KVM_IOEVENTFD and KVM_IRQFD: what is registered, without anything that would signal it.
+
+use std::collections::BTreeSet;
+
+use snp_abi::Errno;
+use snp_abi::kvm::{kvm_ioeventfd, kvm_irqfd};
+
+use crate::Vm;
+
+/// KVM_IOEVENTFD_FLAG_DATAMATCH, _PIO, _DEASSIGN.
+const DATAMATCH: u32 = 1;
+const PIO: u32 = 2;
+const DEASSIGN: u32 = 4;
+/// KVM_IRQFD_FLAG_DEASSIGN, _RESAMPLE.
+const IRQFD_FLAGS: u32 = 0b11;
+const IRQFD_RESAMPLE: u32 = 2;
+
+/// The places at which a write signals an eventfd.
+#[derive(Debug, Default)]
+pub(crate) struct IoEvents(BTreeSet<IoEvent>);
+
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct IoEvent {
+    ports: bool,
+    address: u64,
+    len: u32,
+    /// `None` matches any value.
+    value: Option<u64>,
+    fd: u32,
+}
+
+impl Vm {
+    /// KVM_IOEVENTFD. The descriptor's kind is not looked at: only the kernel could.
+    ///
+    /// # Errors
+    /// EINVAL: a length that no access has, wrapping, unknown flags, or a value to match without a length. EEXIST: another
+    /// is registered that would match the same writes. ENOENT: none to take away.
+    pub fn ioeventfd(&self, event: &kvm_ioeventfd) -> Result<(), Errno> {
+        let matches_value = event.flags & DATAMATCH != 0;
+        let good = matches!(event.len, 0 | 1 | 2 | 4 | 8)
+            && event.addr.checked_add(event.len.into()).is_some()
+            && event.flags & !(DATAMATCH | PIO | DEASSIGN) == 0
+            && !(event.len == 0 && matches_value);
+        if !good {
+            return Err(Errno::EINVAL);
+        }
+        let new = IoEvent {
+            ports: event.flags & PIO != 0,
+            address: event.addr,
+            len: event.len,
+            value: matches_value.then_some(event.datamatch),
+            fd: event.fd,
+        };
+        self.devices(|state| {
+            let events = &mut state.devices.io_events.0;
+            if event.flags & DEASSIGN != 0 {
+                return if events.remove(&new) { Ok(()) } else { Err(Errno::ENOENT) };
+            }
+            if events.iter().any(|old| old.collides(&new)) {
+                return Err(Errno::EEXIST);
+            }
+            events.insert(new);
+            Ok(())
+        })
+    }
+
+    /// KVM_IRQFD.
+    ///
+    /// # Errors
+    /// EINVAL: unknown flags, no irqchip, or a resampling one without PICs and I/O APIC in KVM.
+    pub fn irqfd(&self, irqfd: &kvm_irqfd) -> Result<(), Errno> {
+        self.devices(|state| {
+            let resample = irqfd.flags & IRQFD_RESAMPLE != 0;
+            let good = irqfd.flags & !IRQFD_FLAGS == 0
+                && state.devices.has_local_apics()
+                && (!resample || state.devices.has_full_irqchip());
+            if good { Ok(()) } else { Err(Errno::EINVAL) }
+        })
+    }
+}
+
+impl IoEvent {
+    fn collides(&self, new: &Self) -> bool {
+        let same_len = self.len == 0 || new.len == 0 || self.len == new.len;
+        let same_value = match (self.value, new.value) {
+            (Some(one), Some(other)) => one == other,
+            _ => true,
+        };
+        self.ports == new.ports && self.address == new.address && same_len && same_value
+    }
+}
