@@ -176,6 +176,17 @@ impl Firmware {
         }
     }
 
+    /// The chip's ID, 64 bytes derived from the seed.
+    pub fn chip_id(&self) -> [u8; 64] {
+        let mut id = [0; 64];
+        let parts = [b"chip ID, first part".as_slice(), b"chip ID, last part"];
+        for (part, half) in parts.iter().zip(id.chunks_mut(32)) {
+            let message = [self.config.seed.as_slice(), part].concat();
+            half.copy_from_slice(&snp_sha384::sha384(&message)[..32]);
+        }
+        id
+    }
+
     /// SNP_DBG_DECRYPT: a copy of the plain contents of a guest page.
     ///
     /// `page` is the page as its keeper holds it: memory encryption itself is not modelled, only who may see through it.

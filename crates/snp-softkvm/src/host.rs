@@ -1,6 +1,6 @@
 //! What all VMs of one host share: firmware, frames, ASIDs.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
 use snp_abi::kvm::{KVM_X86_SEV_ES_VM, KVM_X86_SEV_VM, KVM_X86_SNP_VM, KVM_X86_SW_PROTECTED_VM};
@@ -19,8 +19,12 @@ pub(crate) struct Host {
     pub(crate) firmware: Mutex<Firmware>,
     pub(crate) frames: Mutex<FrameAllocator>,
     asids: Mutex<Asids>,
-    unmodelled: Mutex<BTreeMap<String, u64>>,
+    /// In the order in which they were first asked for, and how often.
+    unmodelled: Mutex<Vec<(String, u64)>>,
 }
+
+/// The most kinds of requests that are remembered as not modelled.
+const UNMODELLED_LIMIT: usize = 1000;
 
 #[derive(Debug, Default)]
 struct Asids {
@@ -117,12 +121,27 @@ impl Host {
     /// Notes that something was asked for that is not modelled, and gives the errno that says so: KVM itself never answers
     /// ENOSYS to an ioctl that it knows.
     pub(crate) fn unmodelled(&self, what: impl Into<String>) -> Errno {
-        *lock(&self.unmodelled).entry(what.into()).or_default() += 1;
+        let what = what.into();
+        let mut so_far = lock(&self.unmodelled);
+        match so_far.iter_mut().find(|(known, _)| *known == what) {
+            Some((_, times)) => *times += 1,
+            // A program that asks for everything must not fill the memory.
+            None if so_far.len() < UNMODELLED_LIMIT => so_far.push((what, 1)),
+            None => {}
+        }
         Errno::ENOSYS
     }
 
     pub(crate) fn unmodelled_so_far(&self) -> Vec<(String, u64)> {
-        lock(&self.unmodelled).iter().map(|(what, times)| (what.clone(), *times)).collect()
+        lock(&self.unmodelled).clone()
+    }
+
+    pub(crate) fn unmodelled_kinds(&self) -> usize {
+        lock(&self.unmodelled).len()
+    }
+
+    pub(crate) fn unmodelled_since(&self, known: usize) -> Vec<String> {
+        lock(&self.unmodelled).iter().skip(known).map(|(what, _)| what.clone()).collect()
     }
 }
 

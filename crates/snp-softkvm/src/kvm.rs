@@ -7,7 +7,7 @@ use snp_abi::kvm::*;
 use snp_asp::PlatformConfig;
 
 use crate::host::Host;
-use crate::{NoProcessor, Processor, UapiProfile, Vm, capabilities, cpuid};
+use crate::{NoProcessor, Processor, SevDevice, UapiProfile, Vm, capabilities, cpuid};
 
 /// /dev/kvm on a host with SEV-SNP.
 #[derive(Clone, Debug)]
@@ -80,6 +80,21 @@ impl SoftKvm {
     /// KVM_GET_SUPPORTED_CPUID.
     pub fn supported_cpuid(&self) -> Vec<kvm_cpuid_entry2> {
         cpuid::supported(&self.host.config.cpuid)
+    }
+
+    /// /dev/sev of the same host.
+    pub fn sev_device(&self) -> SevDevice {
+        SevDevice::new(self.host.clone())
+    }
+
+    /// How many different things that are not modelled were asked for so far.
+    pub fn unmodelled_kinds(&self) -> usize {
+        self.host.unmodelled_kinds()
+    }
+
+    /// Those after the first `known`, in the order in which they were first asked for.
+    pub fn unmodelled_since(&self, known: usize) -> Vec<String> {
+        self.host.unmodelled_since(known)
     }
 
     /// What was asked for so far that is not modelled, and how often. Each such request was answered with ENOSYS, which KVM

@@ -17,13 +17,16 @@ use snp_abi::Errno;
 use snp_abi::kvm::KVM_IOCTLS;
 
 use crate::host::Host;
-use crate::{GuestMemfd, SoftKvm, UserSpace, Vcpu, Vm};
+use crate::sev_device::SEV_ISSUE_CMD;
+use crate::{GuestMemfd, SevDevice, SoftKvm, UserSpace, Vcpu, Vm};
 
 /// What a descriptor stands for.
 #[derive(Clone, Debug)]
 pub enum Object {
     /// /dev/kvm.
     Kvm(SoftKvm),
+    /// /dev/sev.
+    Sev(SevDevice),
     /// A VM.
     Vm(Vm),
     /// A vCPU.
@@ -54,6 +57,8 @@ impl Object {
     pub fn ioctl(&self, user: &dyn UserSpace, request: u32, argument: u64) -> Result<Answer, Errno> {
         match self {
             Self::Kvm(kvm) => system::ioctl(kvm, user, request, argument),
+            Self::Sev(device) if request == SEV_ISSUE_CMD => device.issue_cmd(user, argument).map(|()| Answer::DONE),
+            Self::Sev(_) => Err(Errno::EINVAL),
             Self::Vm(vm) => vm::ioctl(vm, user, request, argument),
             Self::Vcpu(vcpu) => vcpu::ioctl(vcpu, user, request, argument),
             Self::GuestMemfd(_) => Err(Errno::ENOTTY),

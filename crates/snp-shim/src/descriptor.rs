@@ -1,0 +1,72 @@
+//! Real descriptors for objects that the kernel does not know.
+//!
+//! # Unsafety
+//! System calls with plain numbers and with buffers that live across the call.
+#![allow(unsafe_code)]
+
+use std::ffi::{CStr, c_int};
+
+use crate::real;
+
+/// What a descriptor's file is known by: two descriptors with the same are of one file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Identity {
+    device: u64,
+    inode: u64,
+}
+
+/// Makes a memfd of `len` bytes.
+///
+/// # Errors
+/// The errno, for instance EMFILE.
+pub(crate) fn create(name: &CStr, len: u64, close_on_exec: bool) -> Result<c_int, c_int> {
+    let flags = if close_on_exec { libc::MFD_CLOEXEC } else { 0 };
+    // SAFETY: the name is a C string.
+    let fd = unsafe { libc::memfd_create(name.as_ptr(), flags) };
+    if fd < 0 {
+        return Err(real::errno());
+    }
+    // The hook of ftruncate does not know the descriptor yet and passes the call on.
+    // SAFETY: plain numbers.
+    if len != 0 && unsafe { libc::ftruncate(fd, len as libc::off_t) } != 0 {
+        let errno = real::errno();
+        // SAFETY: the descriptor was made above and nobody else knows it.
+        unsafe { real::close(fd) };
+        return Err(errno);
+    }
+    Ok(fd)
+}
+
+/// A descriptor from which `text` can be read, as from a file of sysfs.
+///
+/// # Errors
+/// The errno.
+pub(crate) fn with_text(text: &str, close_on_exec: bool) -> Result<c_int, c_int> {
+    let fd = create(c"snp-parameter", 0, close_on_exec)?;
+    // SAFETY: the buffer lives across the call; a short write of a few bytes to memory does not happen.
+    unsafe {
+        real::write(fd, text.as_ptr().cast(), text.len());
+        libc::lseek(fd, 0, libc::SEEK_SET);
+    }
+    Ok(fd)
+}
+
+/// The identity of an open descriptor.
+pub(crate) fn identity(fd: c_int) -> Option<Identity> {
+    // SAFETY: fstat fills the structure that it is given, and only that; zeros are a valid one.
+    unsafe {
+        let mut stat: libc::stat = std::mem::zeroed();
+        (libc::fstat(fd, &mut stat) == 0).then_some(Identity { device: stat.st_dev, inode: stat.st_ino })
+    }
+}
+
+/// Whether a descriptor is open.
+pub(crate) fn is_open(fd: c_int) -> bool {
+    identity(fd).is_some()
+}
+
+/// The process.
+pub(crate) fn pid() -> i32 {
+    // SAFETY: no conditions.
+    unsafe { libc::getpid() }
+}

@@ -1,0 +1,169 @@
+//! Calls on a guest_memfd's descriptor, which is no file that could be read, written or resized.
+//!
+//! # Source
+//! Linux 7.3, virt/kvm/guest_memfd.c and tools/testing/selftests/kvm/guest_memfd_test.c, read for behaviour.
+#![allow(unsafe_code)]
+
+use std::ffi::{c_int, c_void};
+use std::sync::Arc;
+
+use libc::{off_t, size_t, ssize_t};
+use snp_abi::{Errno, PAGE_SIZE};
+use snp_softkvm::GuestMemfd;
+use snp_softkvm::ioctl::Object;
+
+use super::answer;
+use crate::{real, table};
+
+fn find(fd: c_int) -> Option<Arc<GuestMemfd>> {
+    match table::object(fd) {
+        Some(Object::GuestMemfd(memfd)) => Some(memfd),
+        _ => None,
+    }
+}
+
+/// A refusal as functions give it that return a count.
+fn refused(errno: Errno) -> ssize_t {
+    answer(Err(errno)) as ssize_t
+}
+
+macro_rules! io_hooks {
+    ($($name:ident, $real:ident, ($($argument:ident: $type:ty),*);)+) => {
+        $(
+            /// As the C library's; EINVAL on a guest_memfd.
+            ///
+            /// # Safety
+            /// As the C library's.
+            #[cfg_attr(not(test), unsafe(no_mangle))]
+            pub unsafe extern "C" fn $name(fd: c_int, $($argument: $type),*) -> ssize_t {
+                match find(fd) {
+                    Some(_) => refused(Errno::EINVAL),
+                    // SAFETY: the caller's.
+                    None => unsafe { real::$real(fd, $($argument),*) },
+                }
+            }
+        )+
+    };
+}
+
+// On x86-64 the functions for large files are the same functions.
+io_hooks! {
+    read, read, (buffer: *mut c_void, len: size_t);
+    write, write, (buffer: *const c_void, len: size_t);
+    pread, pread, (buffer: *mut c_void, len: size_t, at: off_t);
+    pread64, pread, (buffer: *mut c_void, len: size_t, at: off_t);
+    pwrite, pwrite, (buffer: *const c_void, len: size_t, at: off_t);
+    pwrite64, pwrite, (buffer: *const c_void, len: size_t, at: off_t);
+}
+
+/// ftruncate(2): a guest_memfd keeps its size.
+///
+/// # Safety
+/// As the C library's.
+#[cfg_attr(not(test), unsafe(no_mangle))]
+pub unsafe extern "C" fn ftruncate(fd: c_int, len: off_t) -> c_int {
+    match find(fd) {
+        Some(_) => answer(Err(Errno::EINVAL)),
+        // SAFETY: the caller's.
+        None => unsafe { real::ftruncate(fd, len) },
+    }
+}
+
+/// ftruncate(2) for large files.
+///
+/// # Safety
+/// As the C library's.
+#[cfg_attr(not(test), unsafe(no_mangle))]
+pub unsafe extern "C" fn ftruncate64(fd: c_int, len: off_t) -> c_int {
+    // SAFETY: the caller's.
+    unsafe { ftruncate(fd, len) }
+}
+
+/// fallocate(2): whole pages, and only within the size.
+///
+/// # Safety
+/// As the C library's.
+#[cfg_attr(not(test), unsafe(no_mangle))]
+pub unsafe extern "C" fn fallocate(fd: c_int, mode: c_int, at: off_t, len: off_t) -> c_int {
+    if let Some(memfd) = find(fd)
+        && let Err(errno) = may_allocate(&memfd, mode, at, len)
+    {
+        return answer(Err(errno));
+    }
+    // SAFETY: the caller's.
+    unsafe { real::fallocate(fd, mode, at, len) }
+}
+
+/// fallocate(2) for large files.
+///
+/// # Safety
+/// As the C library's.
+#[cfg_attr(not(test), unsafe(no_mangle))]
+pub unsafe extern "C" fn fallocate64(fd: c_int, mode: c_int, at: off_t, len: off_t) -> c_int {
+    // SAFETY: the caller's.
+    unsafe { fallocate(fd, mode, at, len) }
+}
+
+fn may_allocate(memfd: &GuestMemfd, mode: c_int, at: off_t, len: off_t) -> Result<(), Errno> {
+    let known = libc::FALLOC_FL_KEEP_SIZE | libc::FALLOC_FL_PUNCH_HOLE;
+    if at < 0 || len <= 0 {
+        return Err(Errno::EINVAL);
+    }
+    if mode & libc::FALLOC_FL_KEEP_SIZE == 0 || mode & !known != 0 {
+        return Err(Errno::EOPNOTSUPP);
+    }
+    let page = PAGE_SIZE as off_t;
+    let end = at.checked_add(len).ok_or(Errno::EINVAL)?;
+    if at % page != 0 || len % page != 0 {
+        return Err(Errno::EINVAL);
+    }
+    if mode & libc::FALLOC_FL_PUNCH_HOLE == 0 && end as u64 > memfd.size() {
+        return Err(Errno::EINVAL);
+    }
+    Ok(())
+}
+
+/// mmap(2): a guest_memfd is mapped only if it was made for that, and only shared.
+///
+/// # Safety
+/// As the C library's.
+#[cfg_attr(not(test), unsafe(no_mangle))]
+pub unsafe extern "C" fn mmap(
+    at: *mut c_void,
+    len: size_t,
+    access: c_int,
+    flags: c_int,
+    fd: c_int,
+    from: off_t,
+) -> *mut c_void {
+    let refusal = match find(fd) {
+        Some(memfd) if !memfd.may_be_mapped() => Some(Errno::ENODEV),
+        Some(_) if flags & libc::MAP_TYPE == libc::MAP_PRIVATE => Some(Errno::EINVAL),
+        _ => None,
+    };
+    match refusal {
+        Some(errno) => {
+            real::set_errno(errno.0);
+            libc::MAP_FAILED
+        }
+        // SAFETY: the caller's.
+        None => unsafe { real::mmap(at, len, access, flags, fd, from) },
+    }
+}
+
+/// mmap(2) for large files.
+///
+/// # Safety
+/// As the C library's.
+#[cfg_attr(not(test), unsafe(no_mangle))]
+pub unsafe extern "C" fn mmap64(
+    at: *mut c_void,
+    len: size_t,
+    access: c_int,
+    flags: c_int,
+    fd: c_int,
+    from: off_t,
+) -> *mut c_void {
+    // SAFETY: the caller's.
+    unsafe { mmap(at, len, access, flags, fd, from) }
+}

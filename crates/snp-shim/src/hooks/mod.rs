@@ -1,0 +1,76 @@
+//! The functions that the program calls in place of the C library's.
+//!
+//! # Unsafety
+//! They have the C library's names and signatures, and take the program's pointers on trust, as it does. None lets a panic
+//! pass into the program.
+#![allow(unsafe_code)]
+
+mod descriptors;
+mod guest_memfd;
+mod open;
+mod signals;
+
+use std::ffi::{c_int, c_ulong};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use snp_abi::Errno;
+
+use crate::table::{self, Found};
+use crate::{platform, real, report};
+
+/// Runs what answers a call; EIO if it panics.
+fn guarded<T>(call: impl FnOnce() -> Result<T, Errno>) -> Result<T, Errno> {
+    catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|_| {
+        report::event(report::NOTE, "a bug in snpkit: a call panicked and was answered with EIO");
+        Err(Errno::EIO)
+    })
+}
+
+/// An answer as C functions give it.
+fn answer(result: Result<c_int, Errno>) -> c_int {
+    result.unwrap_or_else(|errno| {
+        real::set_errno(errno.0);
+        -1
+    })
+}
+
+/// ioctl(2).
+///
+/// # Safety
+/// As the C library's.
+#[cfg_attr(not(test), unsafe(no_mangle))]
+pub unsafe extern "C" fn ioctl(fd: c_int, request: c_ulong, argument: c_ulong) -> c_int {
+    match table::find(fd) {
+        // SAFETY: the caller's.
+        Found::Foreign => unsafe { real::ioctl(fd, request, argument) },
+        // KVM's descriptors work in the address space that made them.
+        Found::Inherited => answer(Err(Errno::EIO)),
+        Found::Object(object) => answer(guarded(|| platform::ioctl(&object, request as u32, argument))),
+    }
+}
+
+/// Ends the program, well, without running what it registered for its end: it is in the middle of KVM_RUN.
+pub(crate) fn end_program() -> ! {
+    // SAFETY: ends the process.
+    unsafe { libc::_exit(0) }
+}
+
+extern "C" fn before_fork() {
+    platform::before_fork();
+    table::before_fork();
+}
+
+extern "C" fn after_fork() {
+    table::after_fork();
+    platform::after_fork();
+}
+
+/// Runs when the library is loaded.
+extern "C" fn loaded() {
+    // SAFETY: the handlers are functions of this library, which is never unloaded.
+    unsafe { libc::pthread_atfork(Some(before_fork), Some(after_fork), Some(after_fork)) };
+}
+
+#[used]
+#[cfg_attr(not(test), unsafe(link_section = ".init_array"))]
+static LOADED: extern "C" fn() = loaded;

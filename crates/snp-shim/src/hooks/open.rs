@@ -1,0 +1,109 @@
+//! open(2) and its kin, for the files of [`crate::files`].
+#![allow(unsafe_code)]
+
+use std::ffi::{CStr, c_char, c_int};
+
+use libc::{FILE, mode_t};
+
+use super::{answer, guarded};
+use crate::files::{self, File};
+use crate::real;
+
+/// The platform's file at the program's path.
+///
+/// # Safety
+/// The path is null or a C string.
+unsafe fn find(path: *const c_char) -> Option<File> {
+    if path.is_null() {
+        return None;
+    }
+    // SAFETY: the caller's.
+    files::find(unsafe { CStr::from_ptr(path) }.to_bytes())
+}
+
+fn open_file(file: File, flags: c_int) -> c_int {
+    answer(guarded(|| files::open(file, flags & libc::O_CLOEXEC != 0)))
+}
+
+macro_rules! open_hooks {
+    ($($name:ident, $real:ident, ($($before:ident: $before_type:ty,)* path, flags: c_int $(, $mode:ident: mode_t)?);)+) => {
+        $(
+            /// As the C library's.
+            ///
+            /// # Safety
+            /// As the C library's. The third argument is read although it may not have been given: it is a register.
+            #[cfg_attr(not(test), unsafe(no_mangle))]
+            pub unsafe extern "C" fn $name(
+                $($before: $before_type,)*
+                path: *const c_char,
+                flags: c_int
+                $(, $mode: mode_t)?
+            ) -> c_int {
+                // SAFETY: the caller's.
+                match unsafe { find(path) } {
+                    Some(file) => open_file(file, flags),
+                    // SAFETY: the caller's.
+                    None => unsafe { real::$real($($before,)* path, flags $(, $mode)?) },
+                }
+            }
+        )+
+    };
+}
+
+open_hooks! {
+    open, open, (path, flags: c_int, mode: mode_t);
+    open64, open64, (path, flags: c_int, mode: mode_t);
+    __open_2, open_2, (path, flags: c_int);
+    __open64_2, open64_2, (path, flags: c_int);
+    openat, openat, (at: c_int, path, flags: c_int, mode: mode_t);
+    openat64, openat64, (at: c_int, path, flags: c_int, mode: mode_t);
+    __openat_2, openat_2, (at: c_int, path, flags: c_int);
+    __openat64_2, openat64_2, (at: c_int, path, flags: c_int);
+}
+
+/// fopen(3).
+///
+/// # Safety
+/// As the C library's.
+#[cfg_attr(not(test), unsafe(no_mangle))]
+pub unsafe extern "C" fn fopen(path: *const c_char, mode: *const c_char) -> *mut FILE {
+    // SAFETY: the caller's.
+    unsafe { find(path).map_or_else(|| real::fopen(path, mode), |file| stream(file, mode)) }
+}
+
+/// fopen(3) for large files.
+///
+/// # Safety
+/// As the C library's.
+#[cfg_attr(not(test), unsafe(no_mangle))]
+pub unsafe extern "C" fn fopen64(path: *const c_char, mode: *const c_char) -> *mut FILE {
+    // SAFETY: the caller's.
+    unsafe { find(path).map_or_else(|| real::fopen64(path, mode), |file| stream(file, mode)) }
+}
+
+/// A stream on a file of the platform.
+///
+/// # Safety
+/// `mode` is a C string.
+unsafe fn stream(file: File, mode: *const c_char) -> *mut FILE {
+    match open_file(file, 0) {
+        fd if fd < 0 => std::ptr::null_mut(),
+        // SAFETY: the descriptor is open; the mode is the caller's.
+        fd => unsafe { libc::fdopen(fd, mode) },
+    }
+}
+
+/// access(2): the platform's files may be read and written, and not executed.
+///
+/// # Safety
+/// As the C library's.
+#[cfg_attr(not(test), unsafe(no_mangle))]
+pub unsafe extern "C" fn access(path: *const c_char, mode: c_int) -> c_int {
+    // SAFETY: the caller's.
+    match unsafe { find(path) } {
+        Some(_) if mode & libc::X_OK == 0 => 0,
+        Some(_) => answer(Err(snp_abi::Errno(libc::EACCES))),
+        // SAFETY: the caller's.
+        None => unsafe { real::access(path, mode) },
+    }
+}

@@ -1,0 +1,112 @@
+//! The software platform of this process.
+
+use std::ffi::c_int;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use snp_abi::Errno;
+use snp_abi::kvm::KVM_MEMORY_ENCRYPT_OP;
+use snp_softkvm::ioctl::{Answer, Object};
+use snp_softkvm::{NoProcessor, Processor, SoftKvm, UserSpace, Vcpu};
+
+use crate::memory::Program;
+use crate::settings::{self, VcpuRun};
+use crate::spin::Spin;
+use crate::{cpuid, descriptor, report, table};
+
+/// The host that all devices of a process show. A forked child gets one of its own: its copy of the parent's may be locked.
+static HOST: Spin<Option<(i32, SoftKvm)>> = Spin::new(None);
+/// How many kinds of unmodelled requests were reported.
+static REPORTED: AtomicUsize = AtomicUsize::new(0);
+
+/// /dev/kvm, made when it is first opened.
+pub(crate) fn kvm() -> SoftKvm {
+    let pid = descriptor::pid();
+    let mut host = HOST.lock();
+    match &*host {
+        Some((owner, kvm)) if *owner == pid => kvm.clone(),
+        _ => {
+            let kvm = new_host();
+            std::mem::forget(host.replace((pid, kvm.clone())));
+            drop(host);
+            first_opened();
+            kvm
+        }
+    }
+}
+
+fn new_host() -> SoftKvm {
+    let settings = settings::get();
+    let processor: Arc<dyn Processor> = match settings.vcpu_run {
+        VcpuRun::Stop => Arc::new(Stop),
+        VcpuRun::Refuse => Arc::new(NoProcessor),
+    };
+    SoftKvm::with_processor(settings.config.clone(), settings.profile, processor)
+}
+
+fn first_opened() {
+    report::event(report::OPENED, "");
+    if let Err(why) = cpuid::replace(&settings::get().config) {
+        report::event(
+            report::NOTE,
+            &format!("{why}: CPUID answers as this machine does, also for the C-bit (Fn8000_001F)"),
+        );
+    }
+}
+
+/// The end of the program after a launch: there is nothing that could run the guest.
+#[derive(Debug)]
+struct Stop;
+
+impl Processor for Stop {
+    fn run(&self, vcpu: &Vcpu, user: &dyn UserSpace) -> Result<(), Errno> {
+        if vcpu.vm().launch_finished() {
+            crate::hooks::end_program();
+        }
+        NoProcessor.run(vcpu, user)
+    }
+}
+
+/// ioctl(2) on one of our objects.
+pub(crate) fn ioctl(object: &Object, request: u32, argument: u64) -> Result<c_int, Errno> {
+    let launching = match object {
+        Object::Vm(vm) if request == KVM_MEMORY_ENCRYPT_OP && !vm.launch_finished() => Some(vm),
+        _ => None,
+    };
+    let answer = object.ioctl(&Program, request, argument);
+    if let Some(vm) = launching
+        && vm.launch_finished()
+        && let Some(digest) = vm.launch_digest()
+    {
+        report::event(report::DIGEST, &digest.to_string());
+    }
+    report_unmodelled();
+    match answer? {
+        Answer::Value(value) => Ok(value),
+        Answer::Descriptor(object) => table::install(object, true),
+    }
+}
+
+fn report_unmodelled() {
+    let kvm = match &*HOST.lock() {
+        Some((owner, kvm)) if *owner == descriptor::pid() => kvm.clone(),
+        _ => return,
+    };
+    let reported = REPORTED.load(Ordering::Relaxed);
+    let kinds = kvm.unmodelled_kinds();
+    if kinds > reported && REPORTED.compare_exchange(reported, kinds, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+        for what in kvm.unmodelled_since(reported) {
+            report::event(report::UNMODELLED, &what);
+        }
+    }
+}
+
+/// Fork handlers.
+pub(crate) extern "C" fn before_fork() {
+    HOST.take();
+}
+
+/// After a fork, in parent and child.
+pub(crate) extern "C" fn after_fork() {
+    HOST.give_back();
+}
