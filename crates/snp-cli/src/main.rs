@@ -3,6 +3,7 @@
 mod deferred;
 mod diff;
 mod example;
+mod exec;
 mod explain;
 mod guest;
 mod html;
@@ -33,6 +34,8 @@ struct Cli {
 enum Command {
     /// Launch a guest on the software platform and print its launch digest.
     Launch(Deferred<launch::LaunchArgs>),
+    /// Run an unmodified program (QEMU, a selftest) with the software platform for its /dev/kvm and /dev/sev.
+    Exec(Deferred<exec::ExecArgs>),
     /// Predict the launch digest of a guest.
     Measure(Deferred<measure::MeasureArgs>),
     /// Say which launch gives an observed digest, how it differs from the expected one, and what to change.
@@ -57,6 +60,7 @@ const UNUSABLE: u8 = 2;
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Launch(args) => launch::run(&args),
+        Command::Exec(args) => exec::run(&args),
         Command::Measure(args) => measure::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Diff(args) => diff::run(&args),

@@ -123,11 +123,11 @@ impl Host {
     pub(crate) fn unmodelled(&self, what: impl Into<String>) -> Errno {
         let what = what.into();
         let mut so_far = lock(&self.unmodelled);
-        match so_far.iter_mut().find(|(known, _)| *known == what) {
-            Some((_, times)) => *times += 1,
+        if let Some((_, times)) = so_far.iter_mut().find(|(known, _)| *known == what) {
+            *times += 1;
+        } else if so_far.len() < UNMODELLED_LIMIT {
             // A program that asks for everything must not fill the memory.
-            None if so_far.len() < UNMODELLED_LIMIT => so_far.push((what, 1)),
-            None => {}
+            so_far.push((what, 1));
         }
         Errno::ENOSYS
     }

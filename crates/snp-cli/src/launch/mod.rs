@@ -13,8 +13,7 @@ use snp_launch::{CommandRecord, LaunchError, LaunchObserver, Platform};
 use snp_softkvm::{SoftPlatform, UapiProfile, profiles};
 
 use crate::html;
-use args::PlatformName;
-pub(crate) use args::{LaunchArgs, ProfileName};
+pub(crate) use args::{LaunchArgs, PlatformName, ProfileName};
 use report::{Refusal, Report, Setting};
 use transcript::Transcript;
 

@@ -35,7 +35,7 @@ macro_rules! io_hooks {
             /// # Safety
             /// As the C library's.
             #[cfg_attr(not(test), unsafe(no_mangle))]
-            pub unsafe extern "C" fn $name(fd: c_int, $($argument: $type),*) -> ssize_t {
+            pub(crate) unsafe extern "C" fn $name(fd: c_int, $($argument: $type),*) -> ssize_t {
                 match find(fd) {
                     Some(_) => refused(Errno::EINVAL),
                     // SAFETY: the caller's.
@@ -61,7 +61,7 @@ io_hooks! {
 /// # Safety
 /// As the C library's.
 #[cfg_attr(not(test), unsafe(no_mangle))]
-pub unsafe extern "C" fn ftruncate(fd: c_int, len: off_t) -> c_int {
+pub(crate) unsafe extern "C" fn ftruncate(fd: c_int, len: off_t) -> c_int {
     match find(fd) {
         Some(_) => answer(Err(Errno::EINVAL)),
         // SAFETY: the caller's.
@@ -74,7 +74,7 @@ pub unsafe extern "C" fn ftruncate(fd: c_int, len: off_t) -> c_int {
 /// # Safety
 /// As the C library's.
 #[cfg_attr(not(test), unsafe(no_mangle))]
-pub unsafe extern "C" fn ftruncate64(fd: c_int, len: off_t) -> c_int {
+pub(crate) unsafe extern "C" fn ftruncate64(fd: c_int, len: off_t) -> c_int {
     // SAFETY: the caller's.
     unsafe { ftruncate(fd, len) }
 }
@@ -84,7 +84,7 @@ pub unsafe extern "C" fn ftruncate64(fd: c_int, len: off_t) -> c_int {
 /// # Safety
 /// As the C library's.
 #[cfg_attr(not(test), unsafe(no_mangle))]
-pub unsafe extern "C" fn fallocate(fd: c_int, mode: c_int, at: off_t, len: off_t) -> c_int {
+pub(crate) unsafe extern "C" fn fallocate(fd: c_int, mode: c_int, at: off_t, len: off_t) -> c_int {
     if let Some(memfd) = find(fd)
         && let Err(errno) = may_allocate(&memfd, mode, at, len)
     {
@@ -99,7 +99,7 @@ pub unsafe extern "C" fn fallocate(fd: c_int, mode: c_int, at: off_t, len: off_t
 /// # Safety
 /// As the C library's.
 #[cfg_attr(not(test), unsafe(no_mangle))]
-pub unsafe extern "C" fn fallocate64(fd: c_int, mode: c_int, at: off_t, len: off_t) -> c_int {
+pub(crate) unsafe extern "C" fn fallocate64(fd: c_int, mode: c_int, at: off_t, len: off_t) -> c_int {
     // SAFETY: the caller's.
     unsafe { fallocate(fd, mode, at, len) }
 }
@@ -128,7 +128,7 @@ fn may_allocate(memfd: &GuestMemfd, mode: c_int, at: off_t, len: off_t) -> Resul
 /// # Safety
 /// As the C library's.
 #[cfg_attr(not(test), unsafe(no_mangle))]
-pub unsafe extern "C" fn mmap(
+pub(crate) unsafe extern "C" fn mmap(
     at: *mut c_void,
     len: size_t,
     access: c_int,
@@ -156,7 +156,7 @@ pub unsafe extern "C" fn mmap(
 /// # Safety
 /// As the C library's.
 #[cfg_attr(not(test), unsafe(no_mangle))]
-pub unsafe extern "C" fn mmap64(
+pub(crate) unsafe extern "C" fn mmap64(
     at: *mut c_void,
     len: size_t,
     access: c_int,

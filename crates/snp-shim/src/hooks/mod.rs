@@ -39,7 +39,7 @@ fn answer(result: Result<c_int, Errno>) -> c_int {
 /// # Safety
 /// As the C library's.
 #[cfg_attr(not(test), unsafe(no_mangle))]
-pub unsafe extern "C" fn ioctl(fd: c_int, request: c_ulong, argument: c_ulong) -> c_int {
+pub(crate) unsafe extern "C" fn ioctl(fd: c_int, request: c_ulong, argument: c_ulong) -> c_int {
     match table::find(fd) {
         // SAFETY: the caller's.
         Found::Foreign => unsafe { real::ioctl(fd, request, argument) },

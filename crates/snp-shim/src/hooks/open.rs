@@ -26,15 +26,15 @@ fn open_file(file: File, flags: c_int) -> c_int {
 }
 
 macro_rules! open_hooks {
-    ($($name:ident, $real:ident, ($($before:ident: $before_type:ty,)* path, flags: c_int $(, $mode:ident: mode_t)?);)+) => {
+    ($($name:ident, $real:ident, [$($before:ident)?], [$($mode:ident)?];)+) => {
         $(
             /// As the C library's.
             ///
             /// # Safety
             /// As the C library's. The third argument is read although it may not have been given: it is a register.
             #[cfg_attr(not(test), unsafe(no_mangle))]
-            pub unsafe extern "C" fn $name(
-                $($before: $before_type,)*
+            pub(crate) unsafe extern "C" fn $name(
+                $($before: c_int,)?
                 path: *const c_char,
                 flags: c_int
                 $(, $mode: mode_t)?
@@ -43,7 +43,7 @@ macro_rules! open_hooks {
                 match unsafe { find(path) } {
                     Some(file) => open_file(file, flags),
                     // SAFETY: the caller's.
-                    None => unsafe { real::$real($($before,)* path, flags $(, $mode)?) },
+                    None => unsafe { real::$real($($before,)? path, flags $(, $mode)?) },
                 }
             }
         )+
@@ -51,14 +51,14 @@ macro_rules! open_hooks {
 }
 
 open_hooks! {
-    open, open, (path, flags: c_int, mode: mode_t);
-    open64, open64, (path, flags: c_int, mode: mode_t);
-    __open_2, open_2, (path, flags: c_int);
-    __open64_2, open64_2, (path, flags: c_int);
-    openat, openat, (at: c_int, path, flags: c_int, mode: mode_t);
-    openat64, openat64, (at: c_int, path, flags: c_int, mode: mode_t);
-    __openat_2, openat_2, (at: c_int, path, flags: c_int);
-    __openat64_2, openat64_2, (at: c_int, path, flags: c_int);
+    open, open, [], [mode];
+    open64, open64, [], [mode];
+    __open_2, open_2, [], [];
+    __open64_2, open64_2, [], [];
+    openat, openat, [at], [mode];
+    openat64, openat64, [at], [mode];
+    __openat_2, openat_2, [at], [];
+    __openat64_2, openat64_2, [at], [];
 }
 
 /// fopen(3).
@@ -66,7 +66,7 @@ open_hooks! {
 /// # Safety
 /// As the C library's.
 #[cfg_attr(not(test), unsafe(no_mangle))]
-pub unsafe extern "C" fn fopen(path: *const c_char, mode: *const c_char) -> *mut FILE {
+pub(crate) unsafe extern "C" fn fopen(path: *const c_char, mode: *const c_char) -> *mut FILE {
     // SAFETY: the caller's.
     unsafe { find(path).map_or_else(|| real::fopen(path, mode), |file| stream(file, mode)) }
 }
@@ -76,7 +76,7 @@ pub unsafe extern "C" fn fopen(path: *const c_char, mode: *const c_char) -> *mut
 /// # Safety
 /// As the C library's.
 #[cfg_attr(not(test), unsafe(no_mangle))]
-pub unsafe extern "C" fn fopen64(path: *const c_char, mode: *const c_char) -> *mut FILE {
+pub(crate) unsafe extern "C" fn fopen64(path: *const c_char, mode: *const c_char) -> *mut FILE {
     // SAFETY: the caller's.
     unsafe { find(path).map_or_else(|| real::fopen64(path, mode), |file| stream(file, mode)) }
 }
@@ -98,7 +98,7 @@ unsafe fn stream(file: File, mode: *const c_char) -> *mut FILE {
 /// # Safety
 /// As the C library's.
 #[cfg_attr(not(test), unsafe(no_mangle))]
-pub unsafe extern "C" fn access(path: *const c_char, mode: c_int) -> c_int {
+pub(crate) unsafe extern "C" fn access(path: *const c_char, mode: c_int) -> c_int {
     // SAFETY: the caller's.
     match unsafe { find(path) } {
         Some(_) if mode & libc::X_OK == 0 => 0,

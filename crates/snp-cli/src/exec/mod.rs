@@ -1,0 +1,113 @@
+//! `snp exec`: an unmodified program on the software platform.
+
+mod program;
+mod report;
+
+use std::ffi::OsString;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, ExitStatus};
+
+use anyhow::{Context, Result, bail};
+use clap::{Args, ValueEnum};
+
+use report::Report;
+
+use crate::launch::{PlatformName, ProfileName};
+
+/// Options of `snp exec`.
+#[derive(Args, Debug)]
+#[command(about = "Run a program for which the software platform stands in for /dev/kvm and /dev/sev")]
+pub(crate) struct ExecArgs {
+    /// The uAPI of its KVM.
+    #[arg(long, value_name = "NAME", default_value = "mainline")]
+    profile: ProfileName,
+
+    /// The product line.
+    #[arg(long, value_name = "NAME", default_value = "genoa")]
+    platform: PlatformName,
+
+    /// What KVM_RUN does, as long as no processor model runs the guest: end the program after a finished launch, or fail.
+    #[arg(long, value_name = "HOW", default_value = "stop")]
+    vcpu_run: VcpuRun,
+
+    /// The program and its arguments, after `--`.
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
+    command: Vec<OsString>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum VcpuRun {
+    /// End the program, with exit code 0, at the first KVM_RUN after a finished SNP launch.
+    Stop,
+    /// Fail with ENOSYS.
+    Refuse,
+}
+
+/// The library's file name, and the variable that names its path.
+const LIBRARY: &str = "libsnp_shim.so";
+const LIBRARY_VARIABLE: &str = "SNPKIT_SHIM";
+
+pub(crate) fn run(args: &ExecArgs) -> Result<ExitCode> {
+    let library = find_library()?;
+    let (name, rest) = args.command.split_first().context("no command")?;
+    let path = program::find(name)?;
+    program::want_dynamic(&path)?;
+    let report = Report::create()?;
+    let mut command = Command::new(name);
+    command
+        .args(rest)
+        .env("LD_PRELOAD", preload(&library))
+        .env("SNPKIT_SHIM_PROFILE", name_of(args.profile))
+        .env("SNPKIT_SHIM_PLATFORM", name_of(args.platform))
+        .env("SNPKIT_SHIM_VCPU_RUN", name_of(args.vcpu_run))
+        .env("SNPKIT_SHIM_REPORT", report.path());
+    // A key that interrupts goes to the program, and its end is waited for.
+    let _ = ctrlc::set_handler(|| {});
+    let status = command.status().with_context(|| format!("cannot run {}", path.display()))?;
+    report.print(&path)?;
+    Ok(ExitCode::from(code(status)))
+}
+
+fn name_of(value: impl ValueEnum) -> String {
+    value.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+}
+
+/// The program's exit code, or 128 and the signal that ended it, as shells have it.
+fn code(status: ExitStatus) -> u8 {
+    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
+    code.and_then(|code| u8::try_from(code).ok()).unwrap_or(u8::MAX)
+}
+
+/// Ours first, then what the user preloads already.
+fn preload(library: &Path) -> OsString {
+    let mut preload = library.as_os_str().to_owned();
+    if let Some(others) = std::env::var_os("LD_PRELOAD").filter(|others| !others.is_empty()) {
+        preload.push(":");
+        preload.push(others);
+    }
+    preload
+}
+
+/// By the variable, beside `snp`, or in `../lib` from there.
+fn find_library() -> Result<PathBuf> {
+    if let Some(path) = std::env::var_os(LIBRARY_VARIABLE) {
+        let path = PathBuf::from(path);
+        let path = std::path::absolute(&path).unwrap_or(path);
+        if !path.is_file() {
+            bail!("{LIBRARY_VARIABLE} names {}, which is no file", path.display());
+        }
+        return Ok(path);
+    }
+    let own = std::env::current_exe().context("cannot tell where snp is")?;
+    let directory = own.parent().unwrap_or(Path::new("/"));
+    let places = [directory.join(LIBRARY), directory.join("../lib").join(LIBRARY)];
+    match places.iter().find(|place| place.is_file()) {
+        Some(place) => Ok(place.clone()),
+        None => bail!(
+            "{LIBRARY} is neither {} nor {}: build it (cargo build --release -p snp-shim), copy it there, or name it in {LIBRARY_VARIABLE}",
+            places[0].display(),
+            places[1].display()
+        ),
+    }
+}
