@@ -200,7 +200,7 @@ fn cpuid(product: Product) -> Vec<CpuidFunction> {
         function(0x8000_0008, 0, [0x3030, 0x991e_f657, 0x7000, 0x0001_0007]),
         function(0x8000_000a, 0, [1, 0x8000, 0, 0x119b_9cff]),
         function(0x8000_001f, 0, [0x0101_fd3f, 0x0000_4173, 0x1fd, 0x64]),
-        function(0x8000_0021, 0, [if zen4 { 0x0062_fcdf } else { 0x45 }, 0, 0, 0]),
+        function(0x8000_0021, 0, [if zen4 { 0x0062_fddf } else { 0x45 }, 0, 0, 0]),
     ]);
     functions
 }

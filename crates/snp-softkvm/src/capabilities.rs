@@ -71,6 +71,9 @@ const PLAIN: &[(u32, i32)] = &[
     (KVM_CAP_X86_ROBUST_SINGLESTEP, 1),
     (KVM_CAP_ENABLE_CAP, 1),
     (KVM_CAP_XSAVE, 1),
+    (KVM_CAP_ASYNC_PF, 1),
+    (KVM_CAP_ASYNC_PF_INT, 1),
+    (KVM_CAP_STEAL_TIME, 1),
     (KVM_CAP_XCRS, 1),
     (KVM_CAP_TSC_CONTROL, 1),
     (KVM_CAP_GET_TSC_KHZ, 1),
@@ -126,7 +129,7 @@ pub(crate) fn guest_memfd_flags(vm_type: Option<u64>) -> u64 {
 }
 
 /// KVM_CHECK_EXTENSION, on /dev/kvm or on a VM. What a real KVM has and this model has not answers 0, as on a host without
-/// it: Hyper-V and Xen interfaces, nested state, the dirty ring, statistics, the PMU's filter, asynchronous page faults.
+/// it: Hyper-V and Xen interfaces, nested state, the dirty ring, statistics, the PMU's filter.
 pub(crate) fn check(host: &Host, vm_type: Option<u64>, capability: u32) -> i32 {
     let tables = [host.profile.capabilities, PLAIN];
     let listed = tables.iter().flat_map(|table| table.iter()).find(|(known, _)| *known == capability);

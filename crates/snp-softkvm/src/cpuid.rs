@@ -5,10 +5,11 @@ use snp_abi::kvm::kvm_cpuid_entry2;
 
 /// KVM_CPUID_FLAG_SIGNIFCANT_INDEX.
 const INDEX_MATTERS: u32 = 1;
-/// KVM's own leaves: "KVMKVMKVM" and the highest leaf, then the features. CLOCKSOURCE, NOP_IO_DELAY, CLOCKSOURCE2, PV_EOI,
-/// PV_UNHALT, PV_SEND_IPI, POLL_CONTROL, PV_SCHED_YIELD, MSI_EXT_DEST_ID, and CLOCKSOURCE_STABLE.
+/// KVM's own leaves: "KVMKVMKVM" and the highest leaf, then the features: CLOCKSOURCE, NOP_IO_DELAY, CLOCKSOURCE2, ASYNC_PF,
+/// STEAL_TIME, PV_EOI, PV_UNHALT, PV_TLB_FLUSH, ASYNC_PF_VMEXIT, PV_SEND_IPI, POLL_CONTROL, PV_SCHED_YIELD, ASYNC_PF_INT
+/// and CLOCKSOURCE_STABLE.
 const SIGNATURE: [u32; 4] = [0x4000_0001, 0x4b4d_564b, 0x564b_4d56, 0x4d];
-const FEATURES: [u32; 4] = [0x0100_b8cb, 0, 0, 0];
+const FEATURES: [u32; 4] = [0x0100_7efb, 0, 0, 0];
 
 /// The host's functions, then KVM's own.
 pub(crate) fn supported(host: &[CpuidFunction]) -> Vec<kvm_cpuid_entry2> {

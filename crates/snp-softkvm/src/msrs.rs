@@ -54,7 +54,11 @@ pub(crate) const LISTED: &[u32] = &[
     0x11,
     0x4b56_4d01,
     0x4b56_4d00,
+    0x4b56_4d02, // asynchronous page faults
+    0x4b56_4d03, // steal time
     0x4b56_4d04, // PV EOI
+    0x4b56_4d06, // the vector of asynchronous page faults
+    0x4b56_4d07, // their acknowledgement
     0x3b,        // TSC_ADJUST
     0x6e0,       // TSC_DEADLINE
     0x10a,       // ARCH_CAPABILITIES
@@ -109,8 +113,6 @@ pub(crate) fn is_kept(index: u32) -> bool {
                 | 0xc001_0114 // VM_CR
                 | 0xc001_0058 // MMIO configuration base
                 | 0xc001_0064 // P-state 0
-                // KVM's own that are not listed: asynchronous page faults, steal time.
-                | 0x4b56_4d02 | 0x4b56_4d03 | 0x4b56_4d06 | 0x4b56_4d07
         )
 }
 

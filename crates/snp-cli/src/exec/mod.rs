@@ -99,7 +99,9 @@ fn find_library() -> Result<PathBuf> {
         }
         return Ok(path);
     }
-    let own = std::env::current_exe().context("cannot tell where snp is")?;
+    // Without /proc, as in a bare chroot, the name by which snp was called has to do.
+    let called = || std::env::args_os().next().map(PathBuf::from).and_then(|name| std::path::absolute(name).ok());
+    let own = std::env::current_exe().ok().or_else(called).context("cannot tell where snp is")?;
     let directory = own.parent().unwrap_or(Path::new("/"));
     let places = [directory.join(LIBRARY), directory.join("../lib").join(LIBRARY)];
     match places.iter().find(|place| place.is_file()) {
