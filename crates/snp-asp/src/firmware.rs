@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use snp_abi::{Asid, FwStatus, GuestPolicy, GuestStatus, LaunchDigest, PageState, Pfn, RmpEntry, SnpPlatformStatus};
 
 use crate::context::{GuestContext, GuestIdentity};
+use crate::sev::SevGuest;
 use crate::{PlatformConfig, Rmp, RmpUpdate, RmpUpdateError, SealedPage, policy};
 
 /// The firmware, its guest contexts and the RMP. Every refused command leaves all of it as it was.
@@ -18,12 +19,23 @@ pub struct Firmware {
     dirty_asids: BTreeSet<Asid>,
     /// Contexts ever created, so that every guest's keys differ.
     created: u64,
+    /// Guests of plain SEV by handle, and how many were started.
+    pub(crate) sev_guests: BTreeMap<u32, SevGuest>,
+    pub(crate) sev_started: u32,
 }
 
 impl Firmware {
     /// An initialised platform without guests, all of whose memory is the hypervisor's.
     pub fn new(config: PlatformConfig) -> Self {
-        Self { config, rmp: Rmp::default(), contexts: BTreeMap::new(), dirty_asids: BTreeSet::new(), created: 0 }
+        Self {
+            config,
+            rmp: Rmp::default(),
+            contexts: BTreeMap::new(),
+            dirty_asids: BTreeSet::new(),
+            created: 0,
+            sev_guests: BTreeMap::new(),
+            sev_started: 0,
+        }
     }
 
     /// The configuration.

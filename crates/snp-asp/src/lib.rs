@@ -17,6 +17,7 @@ mod launch;
 mod page;
 mod policy;
 mod rmp;
+mod sev;
 
 pub use config::{AsidRanges, PlatformConfig, Product};
 pub use context::GuestIdentity;
@@ -24,3 +25,4 @@ pub use firmware::Firmware;
 pub use launch::{LaunchFinish, LaunchStart, LaunchUpdate, RefusedPage};
 pub use page::{SealedPage, WrongLength};
 pub use rmp::{Rmp, RmpUpdate, RmpUpdateError};
+pub use sev::{SEV_MEASUREMENT_LEN, SevState};

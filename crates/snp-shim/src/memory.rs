@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use libc::iovec;
 use snp_abi::Errno;
 use snp_softkvm::ioctl::Object;
-use snp_softkvm::{Fault, GuestMemfd, UserSpace};
+use snp_softkvm::{Fault, GuestMemfd, UserSpace, Vm};
 
 use crate::{descriptor, real, table};
 
@@ -55,6 +55,13 @@ impl UserSpace for Program {
 
     fn is_sev_device(&self, fd: u32) -> bool {
         matches!(table::object(fd as c_int), Some(Object::Sev(_)))
+    }
+
+    fn vm(&self, fd: u32) -> Result<Vm, Errno> {
+        match table::object(fd as c_int) {
+            Some(Object::Vm(vm)) => Ok(vm),
+            _ => Err(Errno::EBADF),
+        }
     }
 
     fn guest_memfd(&self, fd: u32) -> Result<Arc<GuestMemfd>, Errno> {

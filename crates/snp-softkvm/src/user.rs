@@ -5,7 +5,7 @@ use std::sync::Arc;
 use snp_abi::PAGE_SIZE;
 use snp_asp::SealedPage;
 
-use crate::GuestMemfd;
+use crate::{GuestMemfd, Vm};
 
 /// An address that user space cannot read or write there: EFAULT.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +51,15 @@ pub trait UserSpace: Sync {
 
     /// Whether `fd` is an open descriptor of /dev/sev.
     fn is_sev_device(&self, fd: u32) -> bool;
+
+    /// The VM behind `fd`. The default knows none.
+    ///
+    /// # Errors
+    /// EBADF: the descriptor is not open, or is something else.
+    fn vm(&self, fd: u32) -> Result<Vm, snp_abi::Errno> {
+        let _ = fd;
+        Err(snp_abi::Errno::EBADF)
+    }
 
     /// The guest_memfd behind `fd`: `Err(EBADF)` if the descriptor is not open, `Err(EINVAL)` if it is something else.
     ///

@@ -44,6 +44,8 @@ pub(crate) struct VmState {
     pub(crate) sev: Option<SevState>,
     /// A capability of the profile that was enabled.
     pub(crate) enabled: Option<u32>,
+    /// Its encryption context was moved to another VM.
+    pub(crate) dead: bool,
     pub(crate) max_vcpu_ids: Option<u32>,
     pub(crate) devices: VmDevices,
     hypercall_exits: u64,
@@ -175,6 +177,11 @@ impl Vm {
     /// As Linux: see the reference in `docs/` and the modules of `sev`. What the command left in `error` is in user memory.
     pub fn memory_encrypt_op(&self, user: &dyn UserSpace, argument: u64) -> Result<(), Errno> {
         sev::vm_command(&self.inner, user, argument)
+    }
+
+    /// Whether the VM's encryption context was moved away: every ioctl on it and its vCPUs is EIO.
+    pub fn is_dead(&self) -> bool {
+        self.inner.lock().dead
     }
 
     /// Whether LAUNCH_FINISH ended a launch of this VM well, for processors: no ioctl tells it.

@@ -40,6 +40,22 @@ pub const KVM_X86_TDX_VM: u64 = 5;
 pub const KVM_SEV_INIT: u32 = 0;
 /// Legacy initialisation for SEV-ES.
 pub const KVM_SEV_ES_INIT: u32 = 1;
+/// [`kvm_sev_launch_start`].
+pub const KVM_SEV_LAUNCH_START: u32 = 2;
+/// [`kvm_sev_launch_update_data`].
+pub const KVM_SEV_LAUNCH_UPDATE_DATA: u32 = 3;
+/// A VMSA for every vCPU; no structure.
+pub const KVM_SEV_LAUNCH_UPDATE_VMSA: u32 = 4;
+/// [`kvm_sev_launch_measure`].
+pub const KVM_SEV_LAUNCH_MEASURE: u32 = 6;
+/// The end of a launch; no structure.
+pub const KVM_SEV_LAUNCH_FINISH: u32 = 7;
+/// [`kvm_sev_guest_status`].
+pub const KVM_SEV_GUEST_STATUS: u32 = 16;
+/// [`kvm_sev_dbg`].
+pub const KVM_SEV_DBG_DECRYPT: u32 = 17;
+/// [`kvm_sev_dbg`].
+pub const KVM_SEV_DBG_ENCRYPT: u32 = 18;
 /// Initialisation by [`kvm_sev_init`].
 pub const KVM_SEV_INIT2: u32 = 22;
 /// [`kvm_sev_snp_launch_start`].

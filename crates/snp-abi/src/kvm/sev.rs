@@ -174,3 +174,162 @@ impl Default for kvm_sev_snp_launch_finish {
         Self::new_zeroed()
     }
 }
+
+/// KVM_SEV_LAUNCH_START.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct kvm_sev_launch_start {
+    /// Out: the handle.
+    pub handle: u32,
+    /// The policy.
+    pub policy: u32,
+    /// User address of the guest owner's certificate.
+    pub dh_uaddr: u64,
+    /// Its bytes.
+    pub dh_len: u32,
+    /// Ignored.
+    pub pad0: u32,
+    /// User address of the session.
+    pub session_uaddr: u64,
+    /// Its bytes.
+    pub session_len: u32,
+    /// Ignored.
+    pub pad1: u32,
+}
+
+abi_layout!(kvm_sev_launch_start, 40, {
+    handle: 0,
+    policy: 4,
+    dh_uaddr: 8,
+    dh_len: 16,
+    pad0: 20,
+    session_uaddr: 24,
+    session_len: 32,
+    pad1: 36,
+});
+
+impl Default for kvm_sev_launch_start {
+    fn default() -> Self {
+        Self::new_zeroed()
+    }
+}
+
+/// KVM_SEV_LAUNCH_UPDATE_DATA.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct kvm_sev_launch_update_data {
+    /// User address.
+    pub uaddr: u64,
+    /// Bytes.
+    pub len: u32,
+    /// Ignored.
+    pub pad0: u32,
+}
+
+abi_layout!(kvm_sev_launch_update_data, 16, {
+    uaddr: 0,
+    len: 8,
+    pad0: 12,
+});
+
+impl Default for kvm_sev_launch_update_data {
+    fn default() -> Self {
+        Self::new_zeroed()
+    }
+}
+
+/// KVM_SEV_LAUNCH_MEASURE.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct kvm_sev_launch_measure {
+    /// User address.
+    pub uaddr: u64,
+    /// Bytes; out: of the measurement.
+    pub len: u32,
+    /// Ignored.
+    pub pad0: u32,
+}
+
+abi_layout!(kvm_sev_launch_measure, 16, {
+    uaddr: 0,
+    len: 8,
+    pad0: 12,
+});
+
+impl Default for kvm_sev_launch_measure {
+    fn default() -> Self {
+        Self::new_zeroed()
+    }
+}
+
+/// KVM_SEV_GUEST_STATUS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct kvm_sev_guest_status {
+    /// The handle.
+    pub handle: u32,
+    /// The policy.
+    pub policy: u32,
+    /// The state.
+    pub state: u32,
+}
+
+abi_layout!(kvm_sev_guest_status, 12, {
+    handle: 0,
+    policy: 4,
+    state: 8,
+});
+
+impl Default for kvm_sev_guest_status {
+    fn default() -> Self {
+        Self::new_zeroed()
+    }
+}
+
+/// KVM_SEV_DBG_DECRYPT and KVM_SEV_DBG_ENCRYPT.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct kvm_sev_dbg {
+    /// Where from.
+    pub src_uaddr: u64,
+    /// Where to.
+    pub dst_uaddr: u64,
+    /// Bytes.
+    pub len: u32,
+    /// Ignored.
+    pub pad0: u32,
+}
+
+abi_layout!(kvm_sev_dbg, 24, {
+    src_uaddr: 0,
+    dst_uaddr: 8,
+    len: 16,
+    pad0: 20,
+});
+
+impl Default for kvm_sev_dbg {
+    fn default() -> Self {
+        Self::new_zeroed()
+    }
+}
+
+/// KVM_MEMORY_ENCRYPT_REG_REGION and KVM_MEMORY_ENCRYPT_UNREG_REGION.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct kvm_enc_region {
+    /// User address.
+    pub addr: u64,
+    /// Bytes.
+    pub size: u64,
+}
+
+abi_layout!(kvm_enc_region, 16, {
+    addr: 0,
+    size: 8,
+});
+
+impl Default for kvm_enc_region {
+    fn default() -> Self {
+        Self::new_zeroed()
+    }
+}

@@ -13,7 +13,7 @@ use snp_softkvm::GuestMemfd;
 use snp_softkvm::ioctl::Object;
 
 use super::answer;
-use crate::{real, table};
+use crate::{descriptor, real, table};
 
 fn find(fd: c_int) -> Option<Arc<GuestMemfd>> {
     match table::object(fd) {
@@ -136,7 +136,8 @@ pub(crate) unsafe extern "C" fn mmap(
     fd: c_int,
     from: off_t,
 ) -> *mut c_void {
-    let refusal = match find(fd) {
+    let memfd = find(fd);
+    let refusal = match &memfd {
         Some(memfd) if !memfd.may_be_mapped() => Some(Errno::ENODEV),
         Some(_) if flags & libc::MAP_TYPE == libc::MAP_PRIVATE => Some(Errno::EINVAL),
         _ => None,
@@ -147,7 +148,30 @@ pub(crate) unsafe extern "C" fn mmap(
             libc::MAP_FAILED
         }
         // SAFETY: the caller's.
-        None => unsafe { real::mmap(at, len, access, flags, fd, from) },
+        None if memfd.is_none_or(|memfd| memfd.is_shared()) => unsafe { real::mmap(at, len, access, flags, fd, from) },
+        // SAFETY: the caller's.
+        None => unsafe { map_private(at, len, access, flags, from) },
+    }
+}
+
+/// Maps memory that is private to the guest: a touch is SIGBUS, as past the end of any file.
+///
+/// # Safety
+/// As mmap(2).
+unsafe fn map_private(at: *mut c_void, len: size_t, access: c_int, flags: c_int, from: off_t) -> *mut c_void {
+    match descriptor::create(c"kvm-gmem-private", 0, true) {
+        Err(errno) => {
+            real::set_errno(errno);
+            libc::MAP_FAILED
+        }
+        Ok(empty) => {
+            // SAFETY: the caller's; the mapping keeps the file when its descriptor is closed.
+            unsafe {
+                let mapped = real::mmap(at, len, access, flags, empty, from);
+                real::close(empty);
+                mapped
+            }
+        }
     }
 }
 

@@ -59,6 +59,8 @@ impl Object {
             Self::Kvm(kvm) => system::ioctl(kvm, user, request, argument),
             Self::Sev(device) if request == SEV_ISSUE_CMD => device.issue_cmd(user, argument).map(|()| Answer::DONE),
             Self::Sev(_) => Err(Errno::EINVAL),
+            Self::Vm(vm) if vm.is_dead() => Err(Errno::EIO),
+            Self::Vcpu(vcpu) if vcpu.vm().is_dead() => Err(Errno::EIO),
             Self::Vm(vm) => vm::ioctl(vm, user, request, argument),
             Self::Vcpu(vcpu) => vcpu::ioctl(vcpu, user, request, argument),
             Self::GuestMemfd(_) => Err(Errno::ENOTTY),

@@ -18,7 +18,16 @@ pub(super) fn ioctl(vm: &Vm, user: &dyn UserSpace, request: u32, argument: u64) 
         KVM_CHECK_EXTENSION => return Ok(Answer::Value(vm.check_extension(argument as u32))),
         KVM_GET_TSC_KHZ => return Ok(Answer::Value(vm.tsc_khz() as i32)),
         KVM_SIGNAL_MSI => return Ok(Answer::Value(vm.signal_msi(&wire::read(user, argument)?)?)),
-        KVM_ENABLE_CAP => vm.enable_cap(&wire::read(user, argument)?)?,
+        KVM_ENABLE_CAP => enable_cap(vm, user, &wire::read(user, argument)?)?,
+        KVM_MEMORY_ENCRYPT_REG_REGION => vm.register_region(user, &wire::read(user, argument)?)?,
+        KVM_MEMORY_ENCRYPT_UNREG_REGION => vm.unregister_region(&wire::read(user, argument)?)?,
+        KVM_SET_NR_MMU_PAGES => {
+            /// KVM_MIN_ALLOC_MMU_PAGES.
+            const LEAST: u32 = 64;
+            if (argument as u32) < LEAST {
+                return Err(Errno::EINVAL);
+            }
+        }
         KVM_SET_USER_MEMORY_REGION => set_memory_region(vm, user, argument)?,
         KVM_SET_USER_MEMORY_REGION2 => vm.set_user_memory_region2(user, &wire::read(user, argument)?)?,
         KVM_SET_MEMORY_ATTRIBUTES => vm.set_memory_attributes(&wire::read(user, argument)?)?,
@@ -41,6 +50,15 @@ pub(super) fn ioctl(vm: &Vm, user: &dyn UserSpace, request: u32, argument: u64) 
         _ => return device_ioctl(vm, user, request, argument),
     }
     Ok(Answer::DONE)
+}
+
+/// KVM_ENABLE_CAP; two capabilities name another VM's descriptor.
+fn enable_cap(vm: &Vm, user: &dyn UserSpace, cap: &kvm_enable_cap) -> Result<(), Errno> {
+    match cap.cap {
+        KVM_CAP_VM_MOVE_ENC_CONTEXT_FROM if cap.flags == 0 => vm.move_enc_context_from(&user.vm(cap.args[0] as u32)?),
+        KVM_CAP_VM_COPY_ENC_CONTEXT_FROM if cap.flags == 0 => vm.copy_enc_context_from(&user.vm(cap.args[0] as u32)?),
+        _ => vm.enable_cap(cap),
+    }
 }
 
 /// Those of x86's devices.

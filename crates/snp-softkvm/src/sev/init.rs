@@ -3,6 +3,7 @@
 use snp_abi::kvm::*;
 use snp_abi::{Errno, SevFeatures};
 
+use super::plain::Context;
 use super::{Call, SevState};
 use crate::host::is_snp;
 use crate::user::read_struct;
@@ -40,13 +41,41 @@ pub(super) fn init2(call: &mut Call<'_>) -> Result<(), Errno> {
     if is_snp(vm_type) && ghcb_version < 2 {
         return Err(Errno::EINVAL);
     }
+    let asid = call.vm.host.allocate_asid(vm_type)?;
     let snp_active = if is_snp(vm_type) { SevFeatures::SNP_ACTIVE } else { 0 };
     call.state.sev = Some(SevState {
-        asid: call.vm.host.allocate_asid(vm_type)?,
+        asid,
         features: SevFeatures(init.vmsa_features | snp_active),
         ghcb_version,
         certificates_requested: false,
         launch: None,
+        es: protected_state,
+        context: (!is_snp(vm_type)).then(|| Context::new(call.vm.host.clone(), asid)),
+        mirror: false,
+        regions: Vec::new(),
+    });
+    Ok(())
+}
+
+/// KVM_SEV_INIT and KVM_SEV_ES_INIT, on a VM whose type says nothing.
+///
+/// # Errors
+/// EINVAL: another type, initialised already, or with vCPUs. EBUSY: no ASID is left.
+pub(super) fn init(call: &mut Call<'_>, es: bool) -> Result<(), Errno> {
+    if call.vm.vm_type != KVM_X86_DEFAULT_VM || call.state.sev.is_some() || !call.state.vcpus.is_empty() {
+        return Err(Errno::EINVAL);
+    }
+    let asid = call.vm.host.allocate_asid(if es { KVM_X86_SEV_ES_VM } else { KVM_X86_SEV_VM })?;
+    call.state.sev = Some(SevState {
+        asid,
+        features: SevFeatures::default(),
+        ghcb_version: 0,
+        certificates_requested: false,
+        launch: None,
+        es,
+        context: Some(Context::new(call.vm.host.clone(), asid)),
+        mirror: false,
+        regions: Vec::new(),
     });
     Ok(())
 }

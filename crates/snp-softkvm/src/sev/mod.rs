@@ -4,7 +4,11 @@ mod init;
 mod launch_finish;
 mod launch_start;
 mod launch_update;
+mod plain;
+mod transfer;
 mod vcpu_state;
+
+use std::sync::Arc;
 
 use snp_abi::kvm::proposed::{KVM_SEV_SNP_GET_VCPU_STATE, KVM_SEV_SNP_SET_VCPU_STATE};
 use snp_abi::kvm::*;
@@ -21,6 +25,10 @@ const FIRST_SNP_COMMAND: u32 = KVM_SEV_SNP_LAUNCH_START;
 /// KVM_SEV_SEND_CANCEL, the last of the older commands before INIT2.
 const LAST_OLD_COMMAND: u32 = 21;
 
+/// The commands that a VM may give which mirrors another.
+const MIRROR_COMMANDS: [u32; 4] =
+    [KVM_SEV_LAUNCH_UPDATE_VMSA, KVM_SEV_GUEST_STATUS, KVM_SEV_DBG_DECRYPT, KVM_SEV_DBG_ENCRYPT];
+
 /// What INIT2 sets up.
 #[derive(Debug)]
 pub(crate) struct SevState {
@@ -30,8 +38,16 @@ pub(crate) struct SevState {
     #[allow(dead_code, reason = "told to the guest by the GHCB protocol, which comes with running guests")]
     pub(crate) ghcb_version: u16,
     pub(crate) certificates_requested: bool,
-    /// What LAUNCH_START sets up.
+    /// What SNP's LAUNCH_START sets up.
     pub(crate) launch: Option<Launch>,
+    /// Whether the guest's registers are encrypted: SEV-ES and SNP.
+    pub(crate) es: bool,
+    /// What plain SEV has in the firmware; `None` for SNP guests.
+    pub(crate) context: Option<Arc<plain::Context>>,
+    /// The context is another VM's.
+    pub(crate) mirror: bool,
+    /// Registered encrypted regions: user address and bytes.
+    pub(crate) regions: Vec<(u64, u64)>,
 }
 
 /// A launch.
@@ -53,7 +69,10 @@ impl SevState {
         if let Some(launch) = self.launch {
             decommission(host, launch.gctx);
         }
-        host.release_asid(self.asid);
+        // That of plain SEV goes with its context, which mirrors share.
+        if self.context.is_none() {
+            host.release_asid(self.asid);
+        }
     }
 }
 
@@ -112,15 +131,31 @@ pub(crate) fn vm_command(vm: &VmInner, user: &dyn UserSpace, argument: u64) -> R
     let mut command: kvm_sev_cmd = read_struct(user, argument)?;
     let mut state = vm.lock();
     let mut call = Call { vm, state: &mut state, user, command: &mut command };
+    let mirror = call.state.sev.as_ref().is_some_and(|sev| sev.mirror);
+    if mirror && !MIRROR_COMMANDS.contains(&call.command.id) {
+        return Err(Errno::EINVAL);
+    }
     if call.is_snp() && call.command.id < FIRST_SNP_COMMAND {
         return Err(Errno::EPERM);
     }
     let answer = match call.command.id {
+        KVM_SEV_INIT => init::init(&mut call, false),
+        KVM_SEV_ES_INIT => init::init(&mut call, true),
         KVM_SEV_INIT2 => init::init2(&mut call),
+        KVM_SEV_LAUNCH_START => plain::launch_start(&mut call),
+        KVM_SEV_LAUNCH_UPDATE_DATA => plain::launch_update_data(&mut call),
+        KVM_SEV_LAUNCH_UPDATE_VMSA => plain::launch_update_vmsa(&mut call),
+        KVM_SEV_LAUNCH_MEASURE => plain::launch_measure(&mut call),
+        KVM_SEV_LAUNCH_FINISH => plain::launch_finish(&mut call),
+        KVM_SEV_GUEST_STATUS => plain::guest_status(&mut call),
+        KVM_SEV_DBG_DECRYPT => plain::debug(&mut call, true),
+        KVM_SEV_DBG_ENCRYPT => plain::debug(&mut call, false),
         KVM_SEV_SNP_LAUNCH_START => launch_start::launch_start(&mut call),
         KVM_SEV_SNP_LAUNCH_UPDATE => launch_update::launch_update(&mut call),
         KVM_SEV_SNP_LAUNCH_FINISH => launch_finish::launch_finish(&mut call),
         KVM_SEV_SNP_ENABLE_REQ_CERTS => init::enable_req_certs(&mut call),
+        // Sessions, secrets, certificates, migration between hosts. On a VM that is none of SEV's Linux looks no further.
+        0..=LAST_OLD_COMMAND if call.state.sev.is_none() => Err(Errno::ENOTTY),
         old @ 0..=LAST_OLD_COMMAND => Err(vm.host.unmodelled(format!("KVM_MEMORY_ENCRYPT_OP {old} (SEV, SEV-ES)"))),
         _ => return Err(Errno::EINVAL),
     };
