@@ -1,13 +1,13 @@
 //! A lock that fork handlers can take and give back: a lock of the standard library cannot be opened in the child.
+//!
+//! # Unsafety
+//! The value is reached only between taking the flag and giving it back, by one thread.
 
 use std::cell::UnsafeCell;
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A lock for a few instructions at a time.
-///
-/// # Unsafety
-/// The value is reached only between taking the flag and giving it back, by one thread.
 #[derive(Debug, Default)]
 pub(crate) struct Spin<T> {
     taken: AtomicBool,

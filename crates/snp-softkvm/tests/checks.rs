@@ -94,8 +94,12 @@ fn the_command_itself() {
         assert_eq!(vmm.vm.memory_encrypt_op(&vmm.process, address), Err(Errno::EFAULT));
     }
     let vmm = Vmm::new(&profiles::MAINLINE, KVM_X86_SEV_VM);
-    assert_eq!(vmm.raw(None, 2, 0, 3), fails(Errno::ENOSYS), "not modelled is said so");
-    assert_eq!(vmm.kvm.unmodelled(), [("KVM_MEMORY_ENCRYPT_OP 2 (SEV, SEV-ES)".to_owned(), 1)]);
+    assert_eq!(vmm.raw(None, 2, 0, 3), fails(Errno::ENOTTY), "before INIT2 it is no SEV guest");
+    assert_eq!(vmm.raw(None, 5, 0, 3), fails(Errno::ENOTTY));
+    let init = vmm.process.buffer(kvm_sev_init::default().as_bytes());
+    assert_eq!(vmm.raw(None, KVM_SEV_INIT2, init, 3), (None, 0));
+    assert_eq!(vmm.raw(None, 5, 0, 3), fails(Errno::ENOSYS), "not modelled is said so");
+    assert_eq!(vmm.kvm.unmodelled(), [("KVM_MEMORY_ENCRYPT_OP 5 (SEV, SEV-ES)".to_owned(), 1)]);
 }
 
 #[test]

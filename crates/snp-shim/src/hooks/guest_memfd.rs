@@ -34,7 +34,7 @@ macro_rules! io_hooks {
             ///
             /// # Safety
             /// As the C library's.
-            #[cfg_attr(not(test), unsafe(no_mangle))]
+            #[unsafe(no_mangle)]
             pub(crate) unsafe extern "C" fn $name(fd: c_int, $($argument: $type),*) -> ssize_t {
                 match find(fd) {
                     Some(_) => refused(Errno::EINVAL),
@@ -60,7 +60,7 @@ io_hooks! {
 ///
 /// # Safety
 /// As the C library's.
-#[cfg_attr(not(test), unsafe(no_mangle))]
+#[unsafe(no_mangle)]
 pub(crate) unsafe extern "C" fn ftruncate(fd: c_int, len: off_t) -> c_int {
     match find(fd) {
         Some(_) => answer(Err(Errno::EINVAL)),
@@ -73,7 +73,7 @@ pub(crate) unsafe extern "C" fn ftruncate(fd: c_int, len: off_t) -> c_int {
 ///
 /// # Safety
 /// As the C library's.
-#[cfg_attr(not(test), unsafe(no_mangle))]
+#[unsafe(no_mangle)]
 pub(crate) unsafe extern "C" fn ftruncate64(fd: c_int, len: off_t) -> c_int {
     // SAFETY: the caller's.
     unsafe { ftruncate(fd, len) }
@@ -83,7 +83,7 @@ pub(crate) unsafe extern "C" fn ftruncate64(fd: c_int, len: off_t) -> c_int {
 ///
 /// # Safety
 /// As the C library's.
-#[cfg_attr(not(test), unsafe(no_mangle))]
+#[unsafe(no_mangle)]
 pub(crate) unsafe extern "C" fn fallocate(fd: c_int, mode: c_int, at: off_t, len: off_t) -> c_int {
     if let Some(memfd) = find(fd)
         && let Err(errno) = may_allocate(&memfd, mode, at, len)
@@ -98,7 +98,7 @@ pub(crate) unsafe extern "C" fn fallocate(fd: c_int, mode: c_int, at: off_t, len
 ///
 /// # Safety
 /// As the C library's.
-#[cfg_attr(not(test), unsafe(no_mangle))]
+#[unsafe(no_mangle)]
 pub(crate) unsafe extern "C" fn fallocate64(fd: c_int, mode: c_int, at: off_t, len: off_t) -> c_int {
     // SAFETY: the caller's.
     unsafe { fallocate(fd, mode, at, len) }
@@ -127,7 +127,7 @@ fn may_allocate(memfd: &GuestMemfd, mode: c_int, at: off_t, len: off_t) -> Resul
 ///
 /// # Safety
 /// As the C library's.
-#[cfg_attr(not(test), unsafe(no_mangle))]
+#[unsafe(no_mangle)]
 pub(crate) unsafe extern "C" fn mmap(
     at: *mut c_void,
     len: size_t,
@@ -179,7 +179,7 @@ unsafe fn map_private(at: *mut c_void, len: size_t, access: c_int, flags: c_int,
 ///
 /// # Safety
 /// As the C library's.
-#[cfg_attr(not(test), unsafe(no_mangle))]
+#[unsafe(no_mangle)]
 pub(crate) unsafe extern "C" fn mmap64(
     at: *mut c_void,
     len: size_t,

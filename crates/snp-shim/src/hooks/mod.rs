@@ -38,7 +38,7 @@ fn answer(result: Result<c_int, Errno>) -> c_int {
 ///
 /// # Safety
 /// As the C library's.
-#[cfg_attr(not(test), unsafe(no_mangle))]
+#[unsafe(no_mangle)]
 pub(crate) unsafe extern "C" fn ioctl(fd: c_int, request: c_ulong, argument: c_ulong) -> c_int {
     match table::find(fd) {
         // SAFETY: the caller's.
@@ -72,5 +72,5 @@ extern "C" fn loaded() {
 }
 
 #[used]
-#[cfg_attr(not(test), unsafe(link_section = ".init_array"))]
+#[unsafe(link_section = ".init_array")]
 static LOADED: extern "C" fn() = loaded;

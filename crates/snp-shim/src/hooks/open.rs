@@ -32,7 +32,7 @@ macro_rules! open_hooks {
             ///
             /// # Safety
             /// As the C library's. The third argument is read although it may not have been given: it is a register.
-            #[cfg_attr(not(test), unsafe(no_mangle))]
+            #[unsafe(no_mangle)]
             pub(crate) unsafe extern "C" fn $name(
                 $($before: c_int,)?
                 path: *const c_char,
@@ -65,7 +65,7 @@ open_hooks! {
 ///
 /// # Safety
 /// As the C library's.
-#[cfg_attr(not(test), unsafe(no_mangle))]
+#[unsafe(no_mangle)]
 pub(crate) unsafe extern "C" fn fopen(path: *const c_char, mode: *const c_char) -> *mut FILE {
     // SAFETY: the caller's.
     unsafe { find(path).map_or_else(|| real::fopen(path, mode), |file| stream(file, mode)) }
@@ -75,7 +75,7 @@ pub(crate) unsafe extern "C" fn fopen(path: *const c_char, mode: *const c_char) 
 ///
 /// # Safety
 /// As the C library's.
-#[cfg_attr(not(test), unsafe(no_mangle))]
+#[unsafe(no_mangle)]
 pub(crate) unsafe extern "C" fn fopen64(path: *const c_char, mode: *const c_char) -> *mut FILE {
     // SAFETY: the caller's.
     unsafe { find(path).map_or_else(|| real::fopen64(path, mode), |file| stream(file, mode)) }
@@ -97,7 +97,7 @@ unsafe fn stream(file: File, mode: *const c_char) -> *mut FILE {
 ///
 /// # Safety
 /// As the C library's.
-#[cfg_attr(not(test), unsafe(no_mangle))]
+#[unsafe(no_mangle)]
 pub(crate) unsafe extern "C" fn access(path: *const c_char, mode: c_int) -> c_int {
     // SAFETY: the caller's.
     match unsafe { find(path) } {

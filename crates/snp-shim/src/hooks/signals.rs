@@ -11,7 +11,7 @@ use crate::{cpuid, real};
 ///
 /// # Safety
 /// As the C library's.
-#[cfg_attr(not(test), unsafe(no_mangle))]
+#[unsafe(no_mangle)]
 pub(crate) unsafe extern "C" fn sigaction(signal: c_int, new: *const Sigaction, old: *mut Sigaction) -> c_int {
     if signal != libc::SIGILL || !cpuid::owns_sigill() {
         // SAFETY: the caller's.
@@ -31,7 +31,7 @@ pub(crate) unsafe extern "C" fn sigaction(signal: c_int, new: *const Sigaction, 
 ///
 /// # Safety
 /// As the C library's.
-#[cfg_attr(not(test), unsafe(no_mangle))]
+#[unsafe(no_mangle)]
 pub(crate) unsafe extern "C" fn signal(signal: c_int, handler: libc::sighandler_t) -> libc::sighandler_t {
     // SAFETY: zeros are a valid structure; BSD semantics, which are the C library's default.
     unsafe {

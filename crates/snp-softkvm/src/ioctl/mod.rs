@@ -1,7 +1,7 @@
 //! ioctl(2) as a program issues it: a request number and an argument, an answer or an errno.
 //!
 //! Everything behind an argument is read and written through [`UserSpace`]. A request that the object does not have is
-//! ENOTTY (EINVAL on a VM's and a vCPU's descriptor, as in Linux); one that KVM has and this model has not is noted in
+//! EINVAL, or ENOTTY on a VM's descriptor, as in Linux; one that KVM has and this model has not is noted in
 //! [`SoftKvm::unmodelled`](crate::SoftKvm::unmodelled) with its name, and answered the same way.
 
 mod system;
@@ -74,8 +74,10 @@ pub fn request_name(request: u32) -> String {
     known.map_or_else(|| format!("ioctl {request:#x}"), |(_, name)| (*name).to_owned())
 }
 
-/// The answer to a request that falls through: noted if KVM would have known it.
-fn unknown(host: &Host, request: u32, answer: Errno) -> Errno {
-    host.unmodelled(request_name(request));
+/// The answer to a request that falls through: noted if KVM knows it on such a descriptor.
+fn unknown(host: &Host, known: &[u32], request: u32, answer: Errno) -> Errno {
+    if known.contains(&request) {
+        host.unmodelled(request_name(request));
+    }
     answer
 }

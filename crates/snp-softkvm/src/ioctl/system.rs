@@ -14,6 +14,9 @@ pub const VCPU_MMAP_SIZE: usize = 3 * 4096;
 pub(super) const CPUID_LIMIT: u32 = 256;
 pub(super) const MSRS_LIMIT: u32 = 256;
 
+/// What KVM knows here and this model does not.
+const UNMODELLED: &[u32] = &[KVM_GET_SUPPORTED_HV_CPUID];
+
 pub(super) fn ioctl(kvm: &SoftKvm, user: &dyn UserSpace, request: u32, argument: u64) -> Result<Answer, Errno> {
     match request {
         KVM_GET_API_VERSION if argument == 0 => return Ok(Answer::Value(KVM_API_VERSION as i32)),
@@ -41,7 +44,7 @@ pub(super) fn ioctl(kvm: &SoftKvm, user: &dyn UserSpace, request: u32, argument:
             wire::no_flags(attribute.flags)?;
             kvm.has_device_attr(attribute.group, attribute.attr)?;
         }
-        _ => return Err(unknown(kvm.host(), request, Errno::EINVAL)),
+        _ => return Err(unknown(kvm.host(), UNMODELLED, request, Errno::EINVAL)),
     }
     Ok(Answer::DONE)
 }

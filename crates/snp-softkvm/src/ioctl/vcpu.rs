@@ -8,6 +8,24 @@ use super::wire::{self, List};
 use super::{Answer, unknown};
 use crate::{UserSpace, Vcpu};
 
+/// What KVM knows here and this model does not.
+const UNMODELLED: &[u32] = &[
+    KVM_GET_NESTED_STATE,
+    KVM_GET_ONE_REG,
+    KVM_GET_REG_LIST,
+    KVM_GET_STATS_FD,
+    KVM_GET_SUPPORTED_HV_CPUID,
+    KVM_PRE_FAULT_MEMORY,
+    KVM_SET_CPUID,
+    KVM_SET_NESTED_STATE,
+    KVM_SET_ONE_REG,
+    KVM_SMI,
+    KVM_TRANSLATE,
+    KVM_X86_SET_MCE,
+    KVM_XEN_VCPU_GET_ATTR,
+    KVM_XEN_VCPU_SET_ATTR,
+];
+
 pub(super) fn ioctl(vcpu: &Vcpu, user: &dyn UserSpace, request: u32, argument: u64) -> Result<Answer, Errno> {
     match request {
         KVM_RUN if argument == 0 => vcpu.run(user)?,
@@ -84,7 +102,7 @@ fn device_ioctl(vcpu: &Vcpu, user: &dyn UserSpace, request: u32, argument: u64) 
             wire::read::<kvm_device_attr>(user, argument)?;
             return Err(Errno::ENXIO);
         }
-        _ => return Err(unknown(&vcpu.vm.host, request, Errno::EINVAL)),
+        _ => return Err(unknown(&vcpu.vm.host, UNMODELLED, request, Errno::EINVAL)),
     }
     Ok(Answer::DONE)
 }

@@ -8,6 +8,22 @@ use super::wire::{self, List};
 use super::{Answer, Object, unknown};
 use crate::{UserSpace, Vm};
 
+/// What KVM knows here and this model does not.
+const UNMODELLED: &[u32] = &[
+    KVM_CLEAR_DIRTY_LOG,
+    KVM_GET_DIRTY_LOG,
+    KVM_GET_PIT,
+    KVM_GET_STATS_FD,
+    KVM_HYPERV_EVENTFD,
+    KVM_RESET_DIRTY_RINGS,
+    KVM_SET_PIT,
+    KVM_SET_PMU_EVENT_FILTER,
+    KVM_XEN_HVM_CONFIG,
+    KVM_XEN_HVM_EVTCHN_SEND,
+    KVM_XEN_HVM_GET_ATTR,
+    KVM_XEN_HVM_SET_ATTR,
+];
+
 pub(super) fn ioctl(vm: &Vm, user: &dyn UserSpace, request: u32, argument: u64) -> Result<Answer, Errno> {
     match request {
         KVM_CREATE_VCPU => return Ok(Answer::Descriptor(Object::Vcpu(vm.create_vcpu(argument)?))),
@@ -97,7 +113,7 @@ fn device_ioctl(vm: &Vm, user: &dyn UserSpace, request: u32, argument: u64) -> R
         KVM_GET_CLOCK => wire::write(user, argument, &vm.clock())?,
         KVM_SET_CLOCK => vm.set_clock(&wire::read(user, argument)?)?,
         KVM_X86_SET_MSR_FILTER => set_msr_filter(vm, user, argument)?,
-        _ => return Err(unknown(&vm.inner.host, request, Errno::ENOTTY)),
+        _ => return Err(unknown(&vm.inner.host, UNMODELLED, request, Errno::ENOTTY)),
     }
     Ok(Answer::DONE)
 }

@@ -1,0 +1,100 @@
+//! C programs under `snp exec`, as the C compiler of this machine makes them.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// Where cargo puts programs and libraries: beside this test's own directory.
+fn target() -> PathBuf {
+    let own = std::env::current_exe().expect("a path");
+    own.ancestors().nth(2).expect("target/debug/deps").to_owned()
+}
+
+/// Compiles a program, with or without a dynamic linker.
+fn compile(directory: &Path, name: &str, options: &[&str]) -> PathBuf {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/programs").join(name).with_extension("c");
+    let program = directory.join(name);
+    let status = Command::new("cc")
+        .args(["-O1", "-Wall", "-Werror", "-pthread"])
+        .args(options)
+        .arg("-o")
+        .args([&program, &source])
+        .status()
+        .expect("a C compiler");
+    assert!(status.success(), "{name}");
+    program
+}
+
+fn exec(options: &[&str], program: &Path) -> Output {
+    let snp = target().join("snp");
+    assert!(snp.is_file(), "{} is missing: cargo test --workspace builds it", snp.display());
+    let mut command = Command::new(snp);
+    command.arg("exec").args(options).arg("--").arg(program);
+    command.env("SNPKIT_SHIM", target().join("deps/libsnp_shim.so")).output().expect("snp runs")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[test]
+fn descriptors_in_any_order_leak_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let output = exec(&[], &compile(directory.path(), "descriptors", &[]));
+    assert_eq!((text(&output.stdout).as_str(), output.status.code()), ("ok\n", Some(0)), "{}", text(&output.stderr));
+}
+
+#[test]
+fn random_requests_crash_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let program = compile(directory.path(), "random", &[]);
+    for options in [[].as_slice(), &["--vcpu-run", "refuse", "--profile", "vcpu-state"], &["--profile", "direct-vmsa"]]
+    {
+        let output = exec(options, &program);
+        let stderr = text(&output.stderr);
+        let stdout = text(&output.stdout);
+        assert!(stdout.starts_with("ok: "), "{options:?}: {:?} {stdout} {stderr}", output.status);
+        assert!(!stderr.contains("panicked"), "{stderr}");
+        assert!(stderr.contains("asked for and not modelled: "), "{stderr}");
+    }
+}
+
+#[test]
+fn two_processes_at_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let program = compile(directory.path(), "descriptors", &[]);
+    let run = || text(&exec(&[], &program).stdout);
+    let (one, other) = std::thread::scope(|scope| {
+        let other = scope.spawn(run);
+        (run(), other.join().expect("no panic"))
+    });
+    assert_eq!((one.as_str(), other.as_str()), ("ok\n", "ok\n"));
+}
+
+#[test]
+fn cpuid_is_the_platforms_and_only_cpuid() {
+    let directory = tempfile::tempdir().unwrap();
+    let output = exec(&[], &compile(directory.path(), "cpuid", &[]));
+    assert_eq!(
+        text(&output.stdout),
+        "c-bit 51, immediate a20fa20f, data a20f, same leaf 7 1, own handler 1, caught 1\n",
+        "{}",
+        text(&output.stderr)
+    );
+}
+
+#[test]
+fn static_programs_are_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let output = exec(&[], &compile(directory.path(), "cpuid", &["-static"]));
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("statically linked"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn a_program_that_opens_nothing_is_said_so_and_keeps_its_exit_code() {
+    let output = exec(&[], Path::new("/bin/false"));
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("opened neither /dev/kvm nor /dev/sev"), "{}", text(&output.stderr));
+    let output = exec(&[], Path::new("/nonexistent/program"));
+    assert_eq!(output.status.code(), Some(2));
+}
