@@ -1,11 +1,11 @@
 //! The library that `snp exec` preloads into a program: it stands in for /dev/kvm and /dev/sev.
 //!
-//! The program's calls of open, ioctl, close and their kin come here first ([`hooks`]). Those that concern a device or
+//! The program's calls of open, ioctl, close and their kin come here first (`hooks`). Those that concern a device or
 //! something that a device handed out are answered by `snp-softkvm`; all others go on to the C library untouched. A
 //! descriptor that the program gets is a real one, of a memfd, so that dup, fstat, poll and the mapping of a vCPU work as
-//! they are; the [`table`] says which object it stands for.
+//! they are; the table (`table`) says which object it stands for.
 //!
-//! Nothing happens until the program opens a device. Then its CPUID instructions are replaced ([`cpuid`]), because VMMs ask
+//! Nothing happens until the program opens a device. Then its CPUID instructions are replaced (`cpuid`), because VMMs ask
 //! the processor itself where the C-bit is.
 //!
 //! # Unsafety
