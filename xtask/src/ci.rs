@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 
 use crate::artifacts::{self, Artifacts};
 use crate::process::{self, Outcome};
-use crate::{bench, deny, fuzz, header_check, readme, workspace};
+use crate::{bench, conformance, deny, fuzz, header_check, readme, workspace};
 
 /// Runs the steps and stops at the first failure.
 pub(crate) fn run(fast: bool, fuzz_time: Duration) -> Result<()> {
@@ -33,6 +33,7 @@ fn all(steps: &mut Steps, fast: bool, fuzz_time: Duration) -> Result<()> {
     steps.step("header check", || header_check::run(&artifacts))?;
     steps.step("benchmarks compile", bench::compile)?;
     steps.step("README commands", readme::run)?;
+    steps.step("conformance of unmodified programs", || conformance::run(&[]))?;
     if fast {
         steps.skip("cargo deny", "--fast");
         steps.skip("fuzzing", "--fast");

@@ -3,6 +3,7 @@
 mod artifacts;
 mod bench;
 mod ci;
+mod conformance;
 mod deny;
 mod fuzz;
 mod header_check;
@@ -52,6 +53,11 @@ enum Command {
     },
     /// Runs the benchmarks, compares whole processes with other tools, and prints what the project promises
     Bench,
+    /// Runs unmodified programs under `snp exec`: the kernel's KVM selftests, QEMU 10 and QEMU 11
+    Conformance {
+        /// Which of them; all if none is named
+        suites: Vec<conformance::Suite>,
+    },
     /// Runs the commands of README.md
     Readme,
 }
@@ -64,6 +70,7 @@ fn main() -> Result<()> {
         Command::Deny => deny::run()?,
         Command::Fuzz { targets, seconds } => fuzz::run(&targets, Duration::from_secs(seconds))?,
         Command::Bench => bench::run()?,
+        Command::Conformance { suites } => conformance::run(&suites)?,
         Command::Readme => readme::run()?,
     };
     if let Outcome::Skipped(reason) = outcome {

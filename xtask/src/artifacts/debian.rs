@@ -87,13 +87,48 @@ fn make_way(to: &Path) -> Result<()> {
 fn fetch(package: &Package, scratch: &Path) -> Result<String> {
     ensure!(process::exists("apt-get") && process::exists("dpkg-deb"), "this is not a Debian machine");
     ensure!(Path::new(KEYRING).is_file(), "{KEYRING} is missing; apt-get install debian-archive-keyring");
-    let config = private_apt(&package.suite, scratch)?;
+    let config = private_apt(&[&package.suite], scratch)?;
     process::capture(apt(&config).args(["update", "-qq", "-o", "APT::Update::Error-Mode=any"]))?;
     process::capture(apt(&config).args(["download", "-qq", &package.package]).current_dir(scratch))?;
     let deb = downloaded(scratch)?;
     process::capture(process::command("dpkg-deb").arg("-x").arg(&deb).arg(scratch.join("x")))?;
     let version = process::capture(process::command("dpkg-deb").arg("-f").arg(&deb).arg("Version"))?;
     Ok(version.trim().to_owned())
+}
+
+/// Unpacks packages and all that they depend on into `root`: programs of another release with their own C library. `suites`
+/// are the release and, last, where newer versions come from.
+///
+/// # Errors
+/// The packages cannot be fetched.
+pub(crate) fn unpack_closure(suites: &[&str], packages: &[&str], root: &Path) -> Result<()> {
+    ensure!(process::exists("apt-get") && process::exists("dpkg-deb"), "this is not a Debian machine");
+    let scratch = tempfile::tempdir_in(workspace::cache()?)?;
+    let config = private_apt(suites, scratch.path())?;
+    process::capture(apt(&config).args(["update", "-qq", "-o", "APT::Update::Error-Mode=any"]))?;
+    let newest = suites.last().context("no suite")?;
+    let mut install = apt(&config);
+    install.args(["install", "-qq", "-y", "--download-only", "--no-install-recommends", "-t", newest]).args(packages);
+    process::capture(&mut install)?;
+    for entry in fs::read_dir(scratch.path().join("apt/cache/archives"))? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "deb") {
+            process::capture(process::command("dpkg-deb").arg("-x").arg(&path).arg(root))?;
+        }
+    }
+    Ok(())
+}
+
+/// Downloads one package's file into `directory`.
+///
+/// # Errors
+/// It cannot be fetched.
+pub(crate) fn download(suite: &str, package: &str, directory: &Path) -> Result<PathBuf> {
+    ensure!(process::exists("apt-get") && process::exists("dpkg-deb"), "this is not a Debian machine");
+    let config = private_apt(&[suite], directory)?;
+    process::capture(apt(&config).args(["update", "-qq", "-o", "APT::Update::Error-Mode=any"]))?;
+    process::capture(apt(&config).args(["download", "-qq", package]).current_dir(directory))?;
+    downloaded(directory)
 }
 
 fn apt(config: &Path) -> Command {
@@ -113,12 +148,14 @@ fn downloaded(directory: &Path) -> Result<PathBuf> {
 }
 
 /// Writes the configuration of an apt of its own, on top of the machine's.
-fn private_apt(suite: &str, scratch: &Path) -> Result<PathBuf> {
+fn private_apt(suites: &[&str], scratch: &Path) -> Result<PathBuf> {
     let root = scratch.join("apt");
     fs::create_dir_all(root.join("lists/partial"))?;
     fs::create_dir_all(root.join("cache/archives/partial"))?;
     let sources = root.join("sources.list");
-    fs::write(&sources, format!("deb [signed-by={KEYRING}] {} {suite} main\n", mirror()?))?;
+    let mirror = mirror()?;
+    let lines = suites.iter().map(|suite| format!("deb [signed-by={KEYRING}] {mirror} {suite} main\n"));
+    fs::write(&sources, lines.collect::<String>())?;
     let config = root.join("apt.conf");
     let root = root.display();
     // The sandbox user could not write here.

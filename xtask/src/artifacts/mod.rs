@@ -1,6 +1,6 @@
 //! The real firmware, headers and tools that tests compare with, fetched as `testdata/manifest.toml` says.
 
-mod debian;
+pub(crate) mod debian;
 mod manifest;
 mod pypi;
 
