@@ -34,7 +34,12 @@ const RULES: &[Rule] = &[
         uses: &["snp-abi", "snp-asp", "snp-launch", "snp-sha384"],
         tests_use: &["snp-attest", "snp-vmsa"],
     },
-    Rule { name: "snp-shim", uses: &["snp-abi", "snp-asp", "snp-softkvm"], tests_use: &[] },
+    Rule {
+        name: "snp-transcript",
+        uses: &["snp-abi", "snp-asp", "snp-launch", "snp-sha384", "snp-softkvm"],
+        tests_use: &[],
+    },
+    Rule { name: "snp-shim", uses: &["snp-abi", "snp-asp", "snp-softkvm", "snp-transcript"], tests_use: &[] },
     Rule { name: "snp-attest", uses: &["snp-abi"], tests_use: &[] },
     Rule { name: "snp-html", uses: &[], tests_use: &[] },
     Rule { name: "snp-reference", uses: &[], tests_use: &[] },
@@ -53,6 +58,7 @@ const RULES: &[Rule] = &[
             "snp-reference",
             "snp-sha384",
             "snp-softkvm",
+            "snp-transcript",
             "snp-vmsa",
         ],
         tests_use: &[],
@@ -78,6 +84,7 @@ const CORES: &[&str] = &[
     "snp-reference",
     "snp-sha384",
     "snp-softkvm",
+    "snp-transcript",
     "snp-vmsa",
 ];
 

@@ -48,6 +48,12 @@ impl SealedPage {
         Ok(Self { bytes: page, sha384: OnceLock::new() })
     }
 
+    /// A page of which only the hash is known, as a transcript tells it: it is measured as the page that it stands for, and
+    /// is zeros to whoever looks at it. It takes no memory.
+    pub fn known_by_hash(sha384: [u8; 48]) -> Self {
+        Self { sha384: OnceLock::from(sha384), ..Self::zero() }
+    }
+
     /// The contents.
     pub fn as_bytes(&self) -> &[u8; PAGE_SIZE] {
         self.bytes.as_ref().try_into().expect("a sealed page has 4096 bytes")

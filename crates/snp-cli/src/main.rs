@@ -14,6 +14,7 @@ mod launch;
 mod map;
 mod measure;
 mod profiles;
+mod replay;
 mod vmsa;
 
 use std::process::ExitCode;
@@ -36,6 +37,10 @@ enum Command {
     Launch(Deferred<launch::LaunchArgs>),
     /// Run an unmodified program (QEMU, a selftest) with the software platform for its /dev/kvm and /dev/sev.
     Exec(Deferred<exec::ExecArgs>),
+    /// Run a program on this machine's own /dev/kvm and write its launches down.
+    Record(Deferred<exec::RecordArgs>),
+    /// Perform a transcript again on the software platform and say where its answers depart.
+    Replay(Deferred<replay::ReplayArgs>),
     /// Predict the launch digest of a guest.
     Measure(Deferred<measure::MeasureArgs>),
     /// Say which launch gives an observed digest, how it differs from the expected one, and what to change.
@@ -61,6 +66,8 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Launch(args) => launch::run(&args),
         Command::Exec(args) => exec::run(&args),
+        Command::Record(args) => exec::record(&args),
+        Command::Replay(args) => replay::run(&args),
         Command::Measure(args) => measure::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Diff(args) => diff::run(&args),

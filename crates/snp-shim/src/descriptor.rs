@@ -60,6 +60,12 @@ pub(crate) fn identity(fd: c_int) -> Option<Identity> {
     }
 }
 
+/// Whether a descriptor is of a file whose name begins with one of these.
+pub(crate) fn is_file(fd: c_int, names: &[&str]) -> bool {
+    let name = std::fs::read_link(format!("/proc/self/fd/{fd}"));
+    name.is_ok_and(|name| names.iter().any(|want| name.to_string_lossy().starts_with(want)))
+}
+
 /// Whether a descriptor is open.
 pub(crate) fn is_open(fd: c_int) -> bool {
     identity(fd).is_some()

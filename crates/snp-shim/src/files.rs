@@ -3,7 +3,7 @@
 use snp_abi::Errno;
 use snp_softkvm::ioctl::Object;
 
-use crate::{descriptor, platform, table};
+use crate::{descriptor, platform, settings, table};
 
 /// What stands behind a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,11 +40,13 @@ const TEXTS: &[(&str, &str)] = &[
 
 /// The file at that path, if the platform has one of its own there.
 pub(crate) fn find(path: &[u8]) -> Option<File> {
-    match path {
+    let file = match path {
         b"/dev/kvm" => Some(File::Kvm),
         b"/dev/sev" => Some(File::Sev),
         _ => TEXTS.iter().find(|(known, _)| known.as_bytes() == path).map(|(_, text)| File::Text(text)),
-    }
+    };
+    // Settings are looked at last: most programs open none of these, and need none.
+    file.filter(|_| !settings::get().records)
 }
 
 /// Opens it.

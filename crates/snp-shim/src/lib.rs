@@ -8,6 +8,9 @@
 //! Nothing happens until the program opens a device. Then its CPUID instructions are replaced (`cpuid`), because VMMs ask
 //! the processor itself where the C-bit is.
 //!
+//! With a transcript (`recorder`), every ioctl that shapes a launch is written down. For `snp record` that is all that is done:
+//! no file is replaced, and the real devices answer.
+//!
 //! # Unsafety
 //! A preloaded library speaks C with the program and changes its code. What cannot be safe is in the files that say so in
 //! a section like this one; xtask/tests/architecture.rs lists them.
@@ -19,6 +22,7 @@ mod hooks;
 mod memory;
 mod platform;
 mod real;
+mod recorder;
 mod report;
 mod settings;
 mod spin;

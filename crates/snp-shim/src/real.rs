@@ -4,7 +4,9 @@
 //! An address that the dynamic linker gives for a name is called with the C signature of that name.
 #![allow(unsafe_code)]
 
-use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
+use std::ffi::{CStr, OsStr, c_char, c_int, c_uint, c_void};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
@@ -87,6 +89,17 @@ real! {
     c"fallocate" fallocate(fd: c_int, mode: c_int, at: off_t, len: off_t) -> c_int;
     c"mmap" mmap(at: *mut c_void, len: size_t, access: c_int, flags: c_int, fd: c_int, from: off_t) -> *mut c_void;
     c"sigaction" sigaction(signal: c_int, new: *const Sigaction, old: *mut Sigaction) -> c_int;
+}
+
+/// The path by which this library was loaded.
+pub(crate) fn own_path() -> Option<PathBuf> {
+    // SAFETY: dladdr fills the structure, of which zeros are a valid one, and its name is a C string that lives as long
+    // as the library.
+    unsafe {
+        let mut info: libc::Dl_info = std::mem::zeroed();
+        let found = libc::dladdr(own_path as *const c_void, &mut info) != 0 && !info.dli_fname.is_null();
+        found.then(|| PathBuf::from(OsStr::from_bytes(CStr::from_ptr(info.dli_fname).to_bytes())))
+    }
 }
 
 /// How a C function fails.

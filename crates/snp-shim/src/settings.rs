@@ -7,6 +7,8 @@ use std::sync::OnceLock;
 use snp_asp::PlatformConfig;
 use snp_softkvm::{UapiProfile, profiles};
 
+use crate::real;
+
 /// Name of a uAPI profile.
 const PROFILE: &str = "SNPKIT_SHIM_PROFILE";
 /// Name of a product line.
@@ -15,6 +17,14 @@ const PLATFORM: &str = "SNPKIT_SHIM_PLATFORM";
 const VCPU_RUN: &str = "SNPKIT_SHIM_VCPU_RUN";
 /// Absolute path of the file that reports are appended to.
 const REPORT: &str = "SNPKIT_SHIM_REPORT";
+/// Absolute path of the file that lines of the transcript are appended to.
+const TRANSCRIPT: &str = "SNPKIT_SHIM_TRANSCRIPT";
+/// Absolute path of the library that shall record and let everything through. Any other copy, preloaded behind it,
+/// stands in for the devices: so a recording can be made of a program under `snp exec`.
+const RECORDER: &str = "SNPKIT_RECORD_SHIM";
+/// The recorder's own files.
+const RECORDER_REPORT: &str = "SNPKIT_RECORD_REPORT";
+const RECORDER_TRANSCRIPT: &str = "SNPKIT_RECORD_TRANSCRIPT";
 
 /// What KVM_RUN does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,8 +40,13 @@ pub(crate) enum VcpuRun {
 pub(crate) struct Settings {
     pub(crate) profile: &'static UapiProfile,
     pub(crate) config: PlatformConfig,
+    /// The product line's name.
+    pub(crate) platform: &'static str,
     pub(crate) vcpu_run: VcpuRun,
     pub(crate) report: Option<PathBuf>,
+    pub(crate) transcript: Option<PathBuf>,
+    /// Stands in for nothing and writes down what the real devices answer.
+    pub(crate) records: bool,
 }
 
 /// The settings, read once.
@@ -39,15 +54,22 @@ pub(crate) fn get() -> &'static Settings {
     static SETTINGS: OnceLock<Settings> = OnceLock::new();
     SETTINGS.get_or_init(|| {
         let text = |name| env::var(name).unwrap_or_default();
+        let path = |name| env::var_os(name).map(PathBuf::from);
+        let records = path(RECORDER).is_some_and(|recorder| real::own_path().is_some_and(|own| own == recorder));
+        let (report, transcript) = if records { (RECORDER_REPORT, RECORDER_TRANSCRIPT) } else { (REPORT, TRANSCRIPT) };
+        let (platform, config) = match text(PLATFORM).as_str() {
+            "milan" => ("milan", PlatformConfig::milan()),
+            "turin" => ("turin", PlatformConfig::turin()),
+            _ => ("genoa", PlatformConfig::genoa()),
+        };
         Settings {
             profile: profiles::find(&text(PROFILE)).unwrap_or(&profiles::MAINLINE),
-            config: match text(PLATFORM).as_str() {
-                "milan" => PlatformConfig::milan(),
-                "turin" => PlatformConfig::turin(),
-                _ => PlatformConfig::genoa(),
-            },
+            config,
+            platform,
             vcpu_run: if text(VCPU_RUN) == "refuse" { VcpuRun::Refuse } else { VcpuRun::Stop },
-            report: env::var_os(REPORT).map(PathBuf::from),
+            report: path(report),
+            transcript: path(transcript),
+            records,
         }
     })
 }

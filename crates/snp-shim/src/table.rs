@@ -8,6 +8,7 @@ use snp_abi::Errno;
 use snp_softkvm::ioctl::{Object, VCPU_MMAP_SIZE};
 
 use crate::descriptor::{self, Identity};
+use crate::recorder;
 use crate::spin::Spin;
 
 /// Descriptors below this number have a bit in [`SEEN`]; a program with more of them pays for a look into the table.
@@ -92,6 +93,7 @@ fn insert(fd: c_int, object: Object) {
 
 /// A descriptor was duplicated.
 pub(crate) fn duplicated(old: c_int, new: c_int) {
+    recorder::duplicated(old, new);
     if let Some(object) = object(old) {
         insert(new, object);
     }

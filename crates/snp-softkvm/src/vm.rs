@@ -3,7 +3,8 @@
 use std::sync::{Arc, Mutex};
 
 use snp_abi::kvm::*;
-use snp_abi::{Errno, LaunchDigest, PAGE_SIZE, Pfn, RmpEntry};
+use snp_abi::{Errno, LaunchDigest, PAGE_SIZE, Pfn, RmpEntry, Vmsa};
+use zerocopy::FromBytes;
 
 use crate::attributes::PrivateFrames;
 use crate::devices::{VmDevices, enable_cap};
@@ -193,6 +194,17 @@ impl Vm {
     pub fn launch_digest(&self) -> Option<LaunchDigest> {
         let gctx = self.inner.lock().gctx()?;
         lock(&self.inner.host.firmware).launch_digest(gctx)
+    }
+
+    /// The VMSAs that KVM made for the vCPUs, in index order, for transcripts: no ioctl tells them.
+    pub fn made_vmsas(&self) -> Vec<Box<Vmsa>> {
+        let vcpus = self.inner.lock().vcpus.clone();
+        let made = |vcpu: Arc<VcpuInner>| {
+            let state = vcpu.lock();
+            let page = state.made.as_ref()?;
+            Some(Box::new(Vmsa::read_from_bytes(page.as_bytes()).expect("a VMSA is a page")))
+        };
+        vcpus.into_iter().filter_map(made).collect()
     }
 
     /// The RMP entry behind a guest frame, for tests: no ioctl tells it.

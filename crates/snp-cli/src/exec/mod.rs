@@ -1,7 +1,9 @@
-//! `snp exec`: an unmodified program on the software platform.
+//! `snp exec`: an unmodified program on the software platform; `snp record`: one on this machine's own.
 
 mod program;
+mod record;
 mod report;
+mod scratch;
 
 use std::ffi::OsString;
 use std::os::unix::process::ExitStatusExt;
@@ -11,7 +13,9 @@ use std::process::{Command, ExitCode, ExitStatus};
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 
+pub(crate) use record::RecordArgs;
 use report::Report;
+use scratch::Scratch;
 
 use crate::launch::{PlatformName, ProfileName};
 
@@ -31,6 +35,10 @@ pub(crate) struct ExecArgs {
     #[arg(long, value_name = "HOW", default_value = "stop")]
     vcpu_run: VcpuRun,
 
+    /// Write one JSON line per ioctl that shapes a launch (docs/json.md); `snp replay` performs it again.
+    #[arg(long, value_name = "FILE")]
+    transcript: Option<PathBuf>,
+
     /// The program and its arguments, after `--`.
     #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
     command: Vec<OsString>,
@@ -49,24 +57,49 @@ const LIBRARY: &str = "libsnp_shim.so";
 const LIBRARY_VARIABLE: &str = "SNPKIT_SHIM";
 
 pub(crate) fn run(args: &ExecArgs) -> Result<ExitCode> {
-    let library = find_library()?;
-    let (name, rest) = args.command.split_first().context("no command")?;
-    let path = program::find(name)?;
-    program::want_dynamic(&path)?;
+    let settings = [
+        ("SNPKIT_SHIM_PROFILE", name_of(args.profile)),
+        ("SNPKIT_SHIM_PLATFORM", name_of(args.platform)),
+        ("SNPKIT_SHIM_VCPU_RUN", name_of(args.vcpu_run)),
+    ];
+    let transcript = args.transcript.as_deref().map(Scratch::create).transpose()?;
     let report = Report::create()?;
-    let mut command = Command::new(name);
-    command
-        .args(rest)
-        .env("LD_PRELOAD", preload(&library))
-        .env("SNPKIT_SHIM_PROFILE", name_of(args.profile))
-        .env("SNPKIT_SHIM_PLATFORM", name_of(args.platform))
-        .env("SNPKIT_SHIM_VCPU_RUN", name_of(args.vcpu_run))
-        .env("SNPKIT_SHIM_REPORT", report.path());
-    // A key that interrupts goes to the program, and its end is waited for.
-    let _ = ctrlc::set_handler(|| {});
-    let status = command.status().with_context(|| format!("cannot run {}", path.display()))?;
-    report.print(&path)?;
+    let mut command = Preloaded::new(&args.command, &find_library()?)?;
+    command.command.envs(settings).env("SNPKIT_SHIM_REPORT", report.path());
+    // A program that records under `snp exec` inherits the variable; without it there is no transcript of ours.
+    match &transcript {
+        Some(transcript) => command.command.env("SNPKIT_SHIM_TRANSCRIPT", transcript.path()),
+        None => command.command.env_remove("SNPKIT_SHIM_TRANSCRIPT"),
+    };
+    let status = command.run()?;
+    report.print(&command.path, "exec")?;
+    transcript.map(Scratch::keep).transpose()?;
     Ok(ExitCode::from(code(status)))
+}
+
+pub(crate) use record::run as record;
+
+/// A program with our library before all others.
+struct Preloaded {
+    path: PathBuf,
+    command: Command,
+}
+
+impl Preloaded {
+    fn new(arguments: &[OsString], library: &Path) -> Result<Self> {
+        let (name, rest) = arguments.split_first().context("no command")?;
+        let path = program::find(name)?;
+        program::want_dynamic(&path)?;
+        let mut command = Command::new(name);
+        command.args(rest).env("LD_PRELOAD", preload(library));
+        Ok(Self { path, command })
+    }
+
+    fn run(&mut self) -> Result<ExitStatus> {
+        // A key that interrupts goes to the program, and its end is waited for.
+        let _ = ctrlc::set_handler(|| {});
+        self.command.status().with_context(|| format!("cannot run {}", self.path.display()))
+    }
 }
 
 fn name_of(value: impl ValueEnum) -> String {

@@ -21,7 +21,7 @@ impl Report {
 
     /// Prints the digests of finished launches, what went unanswered, and what else is known, on standard error: standard
     /// output is the program's.
-    pub(super) fn print(&self, program: &Path) -> Result<()> {
+    pub(super) fn print(&self, program: &Path, who: &str) -> Result<()> {
         let text = std::fs::read_to_string(self.path()).context("the report of the program")?;
         let of_kind =
             |kind: &'static str| text.lines().filter_map(move |line| line.strip_prefix(kind)?.strip_prefix(' '));
@@ -30,15 +30,15 @@ impl Report {
         }
         let notes: BTreeSet<&str> = of_kind("note").collect();
         for note in notes {
-            eprintln!("snp exec: {note}");
+            eprintln!("snp {who}: {note}");
         }
         let unmodelled: BTreeSet<&str> = of_kind("unmodelled").collect();
         if !unmodelled.is_empty() {
-            eprintln!("snp exec: asked for and not modelled: {}", Vec::from_iter(unmodelled).join(", "));
+            eprintln!("snp {who}: asked for and not modelled: {}", Vec::from_iter(unmodelled).join(", "));
         }
         if of_kind("opened").next().is_none() {
             eprintln!(
-                "snp exec: {} opened neither /dev/kvm nor /dev/sev through the C library (a program that makes its system \
+                "snp {who}: {} opened neither /dev/kvm nor /dev/sev through the C library (a program that makes its system \
                  calls itself cannot be seen)",
                 program.display()
             );

@@ -3,7 +3,7 @@
 mod args;
 mod plan;
 mod report;
-mod transcript;
+pub(crate) mod transcript;
 
 use std::process::ExitCode;
 
@@ -85,7 +85,7 @@ impl LaunchObserver for Told<'_> {
 }
 
 impl ProfileName {
-    fn profile(self) -> &'static UapiProfile {
+    pub(crate) fn profile(self) -> &'static UapiProfile {
         match self {
             Self::DirectVmsa => &profiles::DIRECT_VMSA,
             Self::VcpuState => &profiles::VCPU_STATE,
@@ -101,7 +101,7 @@ impl ProfileName {
 }
 
 impl PlatformName {
-    fn config(self) -> PlatformConfig {
+    pub(crate) fn config(self) -> PlatformConfig {
         match self {
             Self::Milan => PlatformConfig::milan(),
             Self::Genoa => PlatformConfig::genoa(),

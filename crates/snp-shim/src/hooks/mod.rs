@@ -16,7 +16,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use snp_abi::Errno;
 
 use crate::table::{self, Found};
-use crate::{platform, real, report};
+use crate::{platform, real, recorder, report, settings};
 
 /// Runs what answers a call; EIO if it panics.
 fn guarded<T>(call: impl FnOnce() -> Result<T, Errno>) -> Result<T, Errno> {
@@ -42,11 +42,44 @@ fn answer(result: Result<c_int, Errno>) -> c_int {
 pub(crate) unsafe extern "C" fn ioctl(fd: c_int, request: c_ulong, argument: c_ulong) -> c_int {
     match table::find(fd) {
         // SAFETY: the caller's.
+        Found::Foreign if recorder::is_of_kvm(request as u32) && settings::get().records => unsafe {
+            recorded(fd, request, argument)
+        },
+        // SAFETY: the caller's.
         Found::Foreign => unsafe { real::ioctl(fd, request, argument) },
         // KVM's descriptors work in the address space that made them.
         Found::Inherited => answer(Err(Errno::EIO)),
-        Found::Object(object) => answer(guarded(|| platform::ioctl(&object, request as u32, argument))),
+        Found::Object(object) => answer(guarded(|| {
+            let recording = recorder::begin(fd, request as u32, argument);
+            let answer = platform::ioctl(&object, request as u32, argument);
+            if let Some(recording) = recording {
+                recording.end(answer, Some(&object));
+            }
+            answer
+        })),
     }
+}
+
+/// An ioctl that somebody else answers, written down. A bug of ours costs the line, not the call.
+///
+/// # Safety
+/// As [`ioctl`].
+unsafe fn recorded(fd: c_int, request: c_ulong, argument: c_ulong) -> c_int {
+    let before = real::errno();
+    let recording = guarded(|| Ok(recorder::begin(fd, request as u32, argument))).ok().flatten();
+    real::set_errno(before);
+    // SAFETY: the caller's.
+    let result = unsafe { real::ioctl(fd, request, argument) };
+    let errno = real::errno();
+    if let Some(recording) = recording {
+        let answer = if result < 0 { Err(Errno(errno)) } else { Ok(result) };
+        let _ = guarded(|| {
+            recording.end(answer, None);
+            Ok(())
+        });
+    }
+    real::set_errno(errno);
+    result
 }
 
 /// Ends the program, well, without running what it registered for its end: it is in the middle of KVM_RUN.
@@ -58,9 +91,11 @@ pub(crate) fn end_program() -> ! {
 extern "C" fn before_fork() {
     platform::before_fork();
     table::before_fork();
+    recorder::before_fork();
 }
 
 extern "C" fn after_fork() {
+    recorder::after_fork();
     table::after_fork();
     platform::after_fork();
 }
