@@ -4,9 +4,14 @@
 use std::fs;
 use std::path::Path;
 
+use snp_abi::kvm::*;
 use snp_abi::{GuestPolicy, PageType, SevFeatures};
+use snp_asp::PlatformConfig;
 use snp_image::{IgvmWriter, PageKind};
-use snp_vmsa::reset::{BOOT_EIP, profiles};
+use snp_softkvm::ioctl::{Answer, Object};
+use snp_softkvm::{Process, SoftKvm, profiles};
+use snp_transcript::{On, Pending, Seen};
+use snp_vmsa::reset::{self, BOOT_EIP};
 use zerocopy::IntoBytes;
 
 fn main() -> std::io::Result<()> {
@@ -16,7 +21,7 @@ fn main() -> std::io::Result<()> {
         fs::create_dir_all(&directory)?;
         fs::write(directory.join(name), data)
     };
-    for profile in profiles() {
+    for profile in reset::profiles() {
         let vmsa = profile.vmsa(BOOT_EIP, 0x0080_0f12, SevFeatures(1));
         put("vmsa", profile.name, vmsa.as_bytes())?;
     }
@@ -26,6 +31,7 @@ fn main() -> std::io::Result<()> {
         put("igvm", name, &igvm(&guest))?;
     }
     put("ovmf", "sections", &ovmf())?;
+    put("replay", "launch", &transcript())?;
     put(
         "commands",
         "direct",
@@ -48,6 +54,57 @@ fn igvm(guest: &snp_guests::Guest) -> Vec<u8> {
     }
     writer.vmsa(guest.vmsa_gpa, &guest.vmsa).expect("aligned");
     writer.finish().expect("a file")
+}
+
+/// The transcript of a launch of one page.
+fn transcript() -> Vec<u8> {
+    let process = Process::new();
+    let mut lines = Vec::new();
+    let mut issue = |on: On, object: &Object, request: u32, argument: u64| {
+        let pending = Pending::begin(&process, 1, on, request, argument).expect("recorded");
+        let answer = object.ioctl(&process, request, argument);
+        // The first descriptor that `Process` hands out, which the next line names.
+        let number = match &answer {
+            Ok(Answer::Descriptor(_)) => Ok(process.sev_fd() as i32 + 1),
+            Ok(Answer::Value(value)) => Ok(*value),
+            Err(errno) => Err(*errno),
+        };
+        lines.extend(serde_json::to_vec(&pending.end(&process, number, &Seen::default())).expect("JSON"));
+        lines.push(b'\n');
+        answer.expect("accepted")
+    };
+    let made = |answer| match answer {
+        Answer::Descriptor(object) => object,
+        Answer::Value(_) => unreachable!("a descriptor"),
+    };
+    let kvm = Object::Kvm(SoftKvm::new(PlatformConfig::genoa(), &profiles::MAINLINE));
+    let vm = made(issue(On::Kvm, &kvm, KVM_CREATE_VM, KVM_X86_SNP_VM));
+    let command = |id, data: &[u8]| {
+        let data = process.buffer(data);
+        process.buffer(kvm_sev_cmd { id, data, sev_fd: process.sev_fd(), ..Default::default() }.as_bytes())
+    };
+    let on = On::Vm(0);
+    issue(on, &vm, KVM_MEMORY_ENCRYPT_OP, command(KVM_SEV_INIT2, kvm_sev_init::default().as_bytes()));
+    let start = kvm_sev_snp_launch_start { policy: 0x30000, ..Default::default() };
+    issue(on, &vm, KVM_MEMORY_ENCRYPT_OP, command(KVM_SEV_SNP_LAUNCH_START, start.as_bytes()));
+    let memfd = process.buffer(kvm_create_guest_memfd { size: 0x4000, ..Default::default() }.as_bytes());
+    let Object::GuestMemfd(memfd) = made(issue(on, &vm, KVM_CREATE_GUEST_MEMFD, memfd)) else { unreachable!() };
+    let region = kvm_userspace_memory_region2 {
+        flags: KVM_MEM_GUEST_MEMFD,
+        memory_size: 0x4000,
+        guest_memfd: process.install(memfd),
+        ..Default::default()
+    };
+    issue(on, &vm, KVM_SET_USER_MEMORY_REGION2, process.buffer(region.as_bytes()));
+    issue(on, &vm, KVM_CREATE_VCPU, 0);
+    let attributes = kvm_memory_attributes { size: 0x4000, attributes: 8, ..Default::default() };
+    issue(on, &vm, KVM_SET_MEMORY_ATTRIBUTES, process.buffer(attributes.as_bytes()));
+    let page = process.buffer(&[0x5a; 4096]);
+    let update = kvm_sev_snp_launch_update { uaddr: page, len: 4096, r#type: 1, ..Default::default() };
+    issue(on, &vm, KVM_MEMORY_ENCRYPT_OP, command(KVM_SEV_SNP_LAUNCH_UPDATE, update.as_bytes()));
+    let finish = kvm_sev_snp_launch_finish::default();
+    issue(on, &vm, KVM_MEMORY_ENCRYPT_OP, command(KVM_SEV_SNP_LAUNCH_FINISH, finish.as_bytes()));
+    lines
 }
 
 /// One page of firmware with a GUIDed table and one section of each kind, after the byte that chooses its length.

@@ -39,7 +39,11 @@ const RULES: &[Rule] = &[
         uses: &["snp-abi", "snp-asp", "snp-launch", "snp-sha384", "snp-softkvm"],
         tests_use: &[],
     },
-    Rule { name: "snp-shim", uses: &["snp-abi", "snp-asp", "snp-softkvm", "snp-transcript"], tests_use: &[] },
+    Rule {
+        name: "snp-shim",
+        uses: &["snp-abi", "snp-asp", "snp-softkvm", "snp-transcript"],
+        tests_use: &["snp-launch", "snp-vmsa"],
+    },
     Rule { name: "snp-attest", uses: &["snp-abi"], tests_use: &[] },
     Rule { name: "snp-html", uses: &[], tests_use: &[] },
     Rule { name: "snp-reference", uses: &[], tests_use: &[] },

@@ -93,8 +93,8 @@ impl Outcome {
     fn text(&self) -> String {
         let mut out = String::new();
         for departure in self.departures.iter().take(SHOWN) {
-            let Departure { seq, command, what, recorded, replayed } = departure;
-            out += &format!("line {}: {command}: {what} was {recorded}, is {replayed} here\n", seq + 1);
+            let Departure { line, command, what, recorded, replayed } = departure;
+            out += &format!("line {line}: {command}: {what} was {recorded}, is {replayed} here\n");
         }
         if self.departures.len() > SHOWN {
             out += &format!("and {} more; --json has all\n", self.departures.len() - SHOWN);
@@ -117,7 +117,7 @@ impl Outcome {
     fn json(&self) -> Result<String> {
         let departure = |departure: &Departure| {
             json!({
-                "line": departure.seq + 1,
+                "line": departure.line,
                 "command": departure.command,
                 "what": departure.what,
                 "recorded": departure.recorded,

@@ -1,40 +1,10 @@
 //! C programs under `snp exec`, as the C compiler of this machine makes them.
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+mod common;
 
-/// Where cargo puts programs and libraries: beside this test's own directory.
-fn target() -> PathBuf {
-    let own = std::env::current_exe().expect("a path");
-    own.ancestors().nth(2).expect("target/debug/deps").to_owned()
-}
+use std::path::Path;
 
-/// Compiles a program, with or without a dynamic linker.
-fn compile(directory: &Path, name: &str, options: &[&str]) -> PathBuf {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/programs").join(name).with_extension("c");
-    let program = directory.join(name);
-    let status = Command::new("cc")
-        .args(["-O1", "-Wall", "-Werror", "-pthread"])
-        .args(options)
-        .arg("-o")
-        .args([&program, &source])
-        .status()
-        .expect("a C compiler");
-    assert!(status.success(), "{name}");
-    program
-}
-
-fn exec(options: &[&str], program: &Path) -> Output {
-    let snp = target().join("snp");
-    assert!(snp.is_file(), "{} is missing: cargo test --workspace builds it", snp.display());
-    let mut command = Command::new(snp);
-    command.arg("exec").args(options).arg("--").arg(program);
-    command.env("SNPKIT_SHIM", target().join("deps/libsnp_shim.so")).output().expect("snp runs")
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
+use common::{compile, exec, text};
 
 #[test]
 fn descriptors_in_any_order_leak_nothing() {

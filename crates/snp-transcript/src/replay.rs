@@ -26,8 +26,8 @@ pub struct Replay {
 /// An answer that is not the recorded one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Departure {
-    /// `seq` of the line.
-    pub seq: u64,
+    /// The line, from 1.
+    pub line: usize,
     /// Its command.
     pub command: String,
     /// What differs: `errno`, `fw_status`, `pages`, `returned` or `digest`.
@@ -61,7 +61,7 @@ impl Replay {
         let user = User::new(&reader, line, call, argument, self.memfds_of(call.process))?;
         let answer = object.ioctl(&user, request, argument);
         let value = self.keep(call, request, &object, answer, argument);
-        Ok(self.compare(line, call, request, argument, &user, value))
+        Ok(self.compare(number, line, call, (request, argument), &user, value))
     }
 
     /// The digests of all launches, in the order in which the VMs were created in each process.
@@ -122,10 +122,10 @@ impl Replay {
 
     fn compare(
         &self,
+        number: usize,
         line: &Line,
         call: &Call,
-        request: u32,
-        argument: u64,
+        (request, argument): (u32, u64),
         user: &User,
         answer: Result<i32, Errno>,
     ) -> Vec<Departure> {
@@ -133,8 +133,8 @@ impl Replay {
         let mut want = |what, recorded: Option<String>, replayed: Option<String>| {
             if recorded != replayed {
                 let (recorded, replayed) = (recorded.unwrap_or_else(none), replayed.unwrap_or_else(none));
-                let (seq, command) = (line.seq, line.command.clone());
-                departures.push(Departure { seq, command, what, recorded, replayed });
+                let command = line.command.clone();
+                departures.push(Departure { line: number, command, what, recorded, replayed });
             }
         };
         want("errno", line.errno.clone(), answer.err().map(|errno| errno.to_string()));

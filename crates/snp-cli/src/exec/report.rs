@@ -37,9 +37,9 @@ impl Report {
             eprintln!("snp {who}: asked for and not modelled: {}", Vec::from_iter(unmodelled).join(", "));
         }
         if of_kind("opened").next().is_none() {
+            let did = if who == "record" { "created no VM" } else { "opened neither /dev/kvm nor /dev/sev" };
             eprintln!(
-                "snp {who}: {} opened neither /dev/kvm nor /dev/sev through the C library (a program that makes its system \
-                 calls itself cannot be seen)",
+                "snp {who}: {} {did} through the C library (a program that makes its system calls itself cannot be seen)",
                 program.display()
             );
         }

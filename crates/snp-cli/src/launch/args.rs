@@ -119,6 +119,8 @@ pub(crate) enum ProfileName {
     DirectVmsa,
     /// The later rework: a vCPU command names the VMSA page.
     VcpuState,
+    /// The same, where a capability has to be enabled first.
+    VcpuStateExplicit,
     /// Linux 7.3 as released: KVM makes and measures a VMSA for every vCPU.
     Mainline,
 }

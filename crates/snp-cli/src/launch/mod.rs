@@ -89,6 +89,7 @@ impl ProfileName {
         match self {
             Self::DirectVmsa => &profiles::DIRECT_VMSA,
             Self::VcpuState => &profiles::VCPU_STATE,
+            Self::VcpuStateExplicit => &profiles::VCPU_STATE_EXPLICIT,
             Self::Mainline => &profiles::MAINLINE,
         }
     }

@@ -109,7 +109,7 @@ fn read_id_block(args: &LaunchArgs) -> Result<Option<IdBlockPair>> {
 fn read_vmsa(path: &Path, profile: ProfileName) -> Result<(Box<Vmsa>, Vec<String>)> {
     let rules = match profile {
         ProfileName::DirectVmsa => LaunchRules::DirectVmsa,
-        ProfileName::VcpuState => LaunchRules::VcpuState,
+        ProfileName::VcpuState | ProfileName::VcpuStateExplicit => LaunchRules::VcpuState,
         ProfileName::Mainline => bail!(
             "--vmsa: mainline Linux takes no VMSA from user space and makes its own; use --profile direct-vmsa or vcpu-state"
         ),
