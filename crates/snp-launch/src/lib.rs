@@ -9,6 +9,7 @@ mod digest;
 mod hasher;
 mod plan;
 mod platform;
+pub mod registers;
 mod validate;
 
 pub use digest::{DigestEngine, DigestStep, counts_from, predict, predict_counts, predict_steps};

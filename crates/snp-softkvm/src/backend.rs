@@ -6,13 +6,14 @@ use snp_abi::kvm::proposed::*;
 use snp_abi::kvm::*;
 use snp_abi::{CpuidFunction, Errno, FwStatus, Gpa, LEGACY_VMSA_GPA, PAGE_SIZE, SevFeatures, Vmsa};
 use snp_asp::PlatformConfig;
+use snp_launch::registers::RegisterState;
 use snp_launch::{
     BootState, CommandRecord, LaunchError, LaunchObserver, LaunchPage, LaunchPlan, Launched, LaunchedVcpu, PageRecord,
     Platform, VmsaSource,
 };
 use zerocopy::{FromBytes, IntoBytes};
 
-use self::registers::RegisterState;
+use self::registers::want_lossless;
 use crate::vcpu::VcpuVmsa;
 use crate::{Process, SoftKvm, UapiProfile, UserSpace, Vcpu, Vm};
 
@@ -142,7 +143,7 @@ impl Launcher<'_> {
     /// Sets the registers from which KVM will build `vmsa` again.
     fn set_registers(&mut self, vcpu: &Vcpu, vmsa: &Vmsa, features: SevFeatures) -> Result<(), LaunchError> {
         let state = RegisterState::of(vmsa);
-        state.want_lossless(vcpu, vmsa, features)?;
+        want_lossless(&state, vcpu, vmsa, features)?;
         let vcpu_number = [("vcpu", u64::from(vcpu.index()))];
         self.plain("KVM_SET_SREGS", &vcpu_number, vcpu.set_sregs(&state.sregs))?;
         self.plain("KVM_SET_REGS", &vcpu_number, vcpu.set_regs(&state.regs))?;

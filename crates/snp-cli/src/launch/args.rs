@@ -7,7 +7,7 @@ use snp_abi::{Gpa, GuestPolicy, SevFeatures};
 
 use crate::{guest, input};
 
-/// Launch a guest on the software platform and print its launch digest.
+/// Launch a guest, on the software platform or on this machine's /dev/kvm, and print its launch digest.
 ///
 /// Exit codes: 0 launched, 1 the platform refused the launch, 2 unusable input or options.
 #[derive(Args, Debug)]
@@ -15,11 +15,15 @@ pub(crate) struct LaunchArgs {
     #[command(flatten)]
     pub(super) image: ImageArgs,
 
-    /// What user space sees of KVM.
-    #[arg(long, value_enum, default_value_t = ProfileName::DirectVmsa, value_name = "PROFILE")]
-    pub(super) profile: ProfileName,
+    /// Where the guest is launched.
+    #[arg(long, value_enum, default_value_t = BackendName::Soft, value_name = "BACKEND")]
+    pub(super) backend: BackendName,
 
-    /// The machine that is modelled.
+    /// What user space sees of KVM. [default: direct-vmsa, or what this machine's KVM has]
+    #[arg(long, value_enum, value_name = "PROFILE")]
+    pub(super) profile: Option<ProfileName>,
+
+    /// The machine that is modelled (--backend soft).
     #[arg(long, value_enum, default_value_t = PlatformName::Genoa, value_name = "PLATFORM")]
     pub(super) platform: PlatformName,
 
@@ -110,6 +114,15 @@ pub(super) struct SourceArgs {
     /// One of snpkit's own example guests: hello.
     #[arg(long, value_name = "NAME")]
     pub(super) example: Option<String>,
+}
+
+/// A back end by its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum BackendName {
+    /// The software platform.
+    Soft,
+    /// This machine's own /dev/kvm and /dev/sev, on a host with SEV-SNP.
+    Kvm,
 }
 
 /// A uAPI profile by its name.

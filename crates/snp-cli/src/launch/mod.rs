@@ -1,4 +1,4 @@
-//! `snp launch`: files in, a launch on the software platform, what was launched out.
+//! `snp launch`: files in, a launch on the software platform or on /dev/kvm, what was launched out.
 
 mod args;
 mod plan;
@@ -7,13 +7,16 @@ pub(crate) mod transcript;
 
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Context, Result, bail};
+use clap::ValueEnum;
 use snp_asp::PlatformConfig;
+use snp_kvm::KvmPlatform;
 use snp_launch::{CommandRecord, LaunchError, LaunchObserver, Platform};
 use snp_softkvm::{SoftPlatform, UapiProfile, profiles};
 
 use crate::html;
-pub(crate) use args::{LaunchArgs, PlatformName, ProfileName};
+pub(crate) use args::{BackendName, LaunchArgs, PlatformName, ProfileName};
+use plan::PreparedLaunch;
 use report::{Refusal, Report, Setting};
 use transcript::Transcript;
 
@@ -21,10 +24,28 @@ use transcript::Transcript;
 const REFUSED: u8 = 1;
 
 pub(crate) fn run(args: &LaunchArgs) -> Result<ExitCode> {
-    let config = args.platform.config();
-    let profile = args.profile.profile();
-    let prepared = plan::prepare(args, &config)?;
-    let platform = SoftPlatform::new(config, profile);
+    match args.backend {
+        BackendName::Soft => {
+            let config = args.platform.config();
+            let profile = args.profile.unwrap_or(ProfileName::DirectVmsa);
+            let prepared = plan::prepare(args, profile, plan::cpuid_page(&config))?;
+            let platform = SoftPlatform::new(config, profile.profile());
+            launch(args, prepared, &platform, args.platform.name())
+        }
+        BackendName::Kvm => {
+            let platform = KvmPlatform::open()?;
+            let found = platform.uapi();
+            let profile = ProfileName::from_str(found.name(), false).map_err(anyhow::Error::msg)?;
+            if let Some(wanted) = args.profile.filter(|wanted| *wanted != profile) {
+                bail!("this machine's KVM has the uAPI {}, not {} (--profile)", found.name(), wanted.name());
+            }
+            let cpuid = platform.cpuid_page().context("KVM_GET_SUPPORTED_CPUID")?;
+            launch(args, plan::prepare(args, profile, cpuid)?, &platform, "this machine")
+        }
+    }
+}
+
+fn launch(args: &LaunchArgs, prepared: PreparedLaunch, platform: &dyn Platform, machine: &str) -> Result<ExitCode> {
     let mut transcript = args.transcript.as_deref().map(Transcript::create).transpose()?;
     let outcome = platform.launch(&prepared.plan, &mut Told(transcript.as_mut()));
     // A refused launch is what a transcript is most wanted for.
@@ -35,7 +56,7 @@ pub(crate) fn run(args: &LaunchArgs) -> Result<ExitCode> {
                 image: prepared.image,
                 profile: platform.profile(),
                 backend: platform.backend(),
-                platform: args.platform.name().into(),
+                platform: machine.into(),
                 warnings: prepared.warnings,
             };
             let report = Report::new(&prepared.plan, &launched, setting);

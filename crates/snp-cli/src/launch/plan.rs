@@ -20,9 +20,10 @@ pub(super) struct PreparedLaunch {
     pub(super) warnings: Vec<String>,
 }
 
-pub(super) fn prepare(args: &LaunchArgs, config: &PlatformConfig) -> Result<PreparedLaunch> {
-    let supplied = args.vmsa.as_deref().map(|path| read_vmsa(path, args.profile)).transpose()?;
-    let options = options(args, config, supplied.as_ref().map(|(vmsa, _)| vmsa.clone()))?;
+/// The plan of a launch on a KVM of that profile; `cpuid` is the guest's CPUID page, which is not measured.
+pub(super) fn prepare(args: &LaunchArgs, profile: ProfileName, cpuid: Box<CpuidPage>) -> Result<PreparedLaunch> {
+    let supplied = args.vmsa.as_deref().map(|path| read_vmsa(path, profile)).transpose()?;
+    let options = options(args, profile, cpuid, supplied.as_ref().map(|(vmsa, _)| vmsa.clone()))?;
     let source = &args.image.source;
     let (image, prepared) = if let Some(path) = &source.ovmf {
         (path.display().to_string(), ovmf(args, path, options)?)
@@ -59,8 +60,13 @@ fn igvm(file: bytes::Bytes, options: GuestOptions) -> Result<Prepared> {
     Ok(IgvmLaunch { file, loader, append: String::new(), options }.prepare()?)
 }
 
-fn options(args: &LaunchArgs, config: &PlatformConfig, vmsa: Option<Box<Vmsa>>) -> Result<GuestOptions> {
-    let direct = args.profile != ProfileName::Mainline;
+fn options(
+    args: &LaunchArgs,
+    profile: ProfileName,
+    cpuid: Box<CpuidPage>,
+    vmsa: Option<Box<Vmsa>>,
+) -> Result<GuestOptions> {
+    let direct = profile != ProfileName::Mainline;
     ensure!(
         direct || args.vmsa_gpa.is_none(),
         "--vmsa-gpa: under mainline KVM measures every VMSA at 0xfffffffff000; the direct profiles take a GPA"
@@ -73,7 +79,7 @@ fn options(args: &LaunchArgs, config: &PlatformConfig, vmsa: Option<Box<Vmsa>>) 
         policy: args.policy,
         host_data: args.host_data.unwrap_or_default(),
         id_block: read_id_block(args)?,
-        cpuid: cpuid_page(config),
+        cpuid,
         ..GuestOptions::new(delivery)
     })
 }
@@ -90,7 +96,7 @@ fn signature(args: &LaunchArgs, direct: bool) -> Result<u32> {
 }
 
 /// What QEMU would put into the firmware's CPUID page, were the guest's processor the host's own. It is not measured.
-fn cpuid_page(config: &PlatformConfig) -> Box<CpuidPage> {
+pub(super) fn cpuid_page(config: &PlatformConfig) -> Box<CpuidPage> {
     let mut page = Box::<CpuidPage>::default();
     let functions = &config.cpuid[..config.cpuid.len().min(CPUID_FUNCTION_LIMIT)];
     page.functions[..functions.len()].copy_from_slice(functions);

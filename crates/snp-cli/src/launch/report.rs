@@ -11,10 +11,15 @@ use snp_html::Document;
 use super::transcript::hex;
 use crate::html;
 
+/// Where a digest comes from: the platform told it, or the digest engine predicts it.
+const PLATFORM: &str = "platform";
+const PREDICTED: &str = "predicted";
+
 /// A finished launch. Field names are the stable schema of docs/json.md.
 #[derive(Serialize)]
 pub(super) struct Report {
-    launch_digest: Option<String>,
+    launch_digest: String,
+    launch_digest_source: &'static str,
     image: String,
     profile: &'static str,
     backend: &'static str,
@@ -56,8 +61,14 @@ pub(super) struct Setting {
 
 impl Report {
     pub(super) fn new(plan: &LaunchPlan, launched: &Launched, setting: Setting) -> Self {
+        // Hardware tells it in attestation reports only: what is printed then is what the same plan must give.
+        let (digest, source) = match launched.digest {
+            Some(digest) => (digest, PLATFORM),
+            None => (snp_launch::predict(plan), PREDICTED),
+        };
         Self {
-            launch_digest: launched.digest.map(|digest| digest.to_string()),
+            launch_digest: digest.to_string(),
+            launch_digest_source: source,
             image: setting.image,
             profile: setting.profile,
             backend: setting.backend,
@@ -93,7 +104,10 @@ impl Report {
         if !self.warnings.is_empty() {
             out.push('\n');
         }
-        let _ = writeln!(out, "launch digest {}", self.launch_digest.as_deref().unwrap_or("not known"));
+        if self.launch_digest_source == PREDICTED {
+            let _ = writeln!(out, "predicted, as no ioctl tells it; the guest's attestation report does:");
+        }
+        let _ = writeln!(out, "launch digest {}", self.launch_digest);
         out
     }
 

@@ -1,184 +1,41 @@
-//! A VMSA's state as the register structures that KVM takes: the inverse of what KVM does at LAUNCH_FINISH.
+//! What KVM would build from the registers that carry a VMSA's state.
 
-use snp_abi::kvm::*;
 use snp_abi::{SevFeatures, Vmsa};
 use snp_launch::LaunchError;
-use zerocopy::IntoBytes;
+use snp_launch::registers::{RegisterState, differing_fields};
 
 use crate::registers::Registers;
 use crate::{Vcpu, vmsa};
 
-/// The register structures that carry a VMSA's state into KVM.
-pub(super) struct RegisterState {
-    pub(super) regs: kvm_regs,
-    pub(super) sregs: kvm_sregs,
-    pub(super) xsave: kvm_xsave,
-    pub(super) xcrs: kvm_xcrs,
-    pub(super) msrs: [kvm_msr_entry; 10],
-    pub(super) debugregs: kvm_debugregs,
-}
-
-impl RegisterState {
-    pub(super) fn of(vmsa: &Vmsa) -> Self {
-        Self {
-            regs: general(vmsa),
-            sregs: system(vmsa),
-            xsave: xsave(vmsa),
-            xcrs: xcrs(vmsa),
-            msrs: msrs(vmsa),
-            debugregs: kvm_debugregs { dr6: vmsa.dr6, dr7: vmsa.dr7, ..kvm_debugregs::default() },
-        }
-    }
-
-    /// Refuses a VMSA with state that no register carries: KVM would measure another one, and the digest would silently not
-    /// be the plan's.
-    pub(super) fn want_lossless(&self, vcpu: &Vcpu, vmsa: &Vmsa, features: SevFeatures) -> Result<(), LaunchError> {
-        let mut registers = Registers::reset(vcpu.index() == 0, vcpu.vm.host.supported_xcr0());
-        let carried = registers
-            .set_system(&self.sregs)
-            .map(|()| registers.set_general(&self.regs))
-            .and_then(|()| registers.set_xsave(&self.xsave))
-            .and_then(|()| registers.set_xcrs(&self.xcrs))
-            .map(|()| {
-                self.msrs.iter().for_each(|msr| {
-                    registers.set_msr(msr.index, msr.data);
-                })
+/// Refuses a VMSA with state that no register carries: KVM would measure another one, and the digest would silently not be
+/// the plan's.
+pub(super) fn want_lossless(
+    state: &RegisterState,
+    vcpu: &Vcpu,
+    vmsa: &Vmsa,
+    features: SevFeatures,
+) -> Result<(), LaunchError> {
+    let mut registers = Registers::reset(vcpu.index() == 0, vcpu.vm.host.supported_xcr0());
+    let carried = registers
+        .set_system(&state.sregs)
+        .map(|()| registers.set_general(&state.regs))
+        .and_then(|()| registers.set_xsave(&state.xsave))
+        .and_then(|()| registers.set_xcrs(&state.xcrs))
+        .map(|()| {
+            state.msrs.iter().for_each(|msr| {
+                registers.set_msr(msr.index, msr.data);
             })
-            .and_then(|()| registers.set_debug(&self.debugregs))
-            .and_then(|()| vmsa::build(&registers, features));
-        match carried {
-            // What KVM refuses is refused by the ioctls that follow, with their names.
-            Err(_) => Ok(()),
-            Ok(built) if *built == *vmsa => Ok(()),
-            Ok(built) => {
-                let fields = <Vmsa as snp_abi::AbiLayout>::FIELDS.iter().filter(|field| {
-                    let range = field.offset..field.offset + field.size;
-                    built.as_bytes()[range.clone()] != vmsa.as_bytes()[range]
-                });
-                let names: Vec<_> = fields.map(|field| field.name).collect();
-                Err(LaunchError::Unmodelled(format!(
-                    "vCPU {}: KVM's registers cannot carry this state of its VMSA: {}",
-                    vcpu.index(),
-                    names.join(", ")
-                )))
-            }
-        }
+        })
+        .and_then(|()| registers.set_debug(&state.debugregs))
+        .and_then(|()| vmsa::build(&registers, features));
+    match carried {
+        // What KVM refuses is refused by the ioctls that follow, with their names.
+        Err(_) => Ok(()),
+        Ok(built) if *built == *vmsa => Ok(()),
+        Ok(built) => Err(LaunchError::Unmodelled(format!(
+            "vCPU {}: KVM's registers cannot carry this state of its VMSA: {}",
+            vcpu.index(),
+            differing_fields(&built, vmsa).join(", ")
+        ))),
     }
-}
-
-fn general(vmsa: &Vmsa) -> kvm_regs {
-    kvm_regs {
-        rax: vmsa.rax,
-        rbx: vmsa.rbx,
-        rcx: vmsa.rcx,
-        rdx: vmsa.rdx,
-        rsi: vmsa.rsi,
-        rdi: vmsa.rdi,
-        rsp: vmsa.rsp,
-        rbp: vmsa.rbp,
-        r8: vmsa.r8,
-        r9: vmsa.r9,
-        r10: vmsa.r10,
-        r11: vmsa.r11,
-        r12: vmsa.r12,
-        r13: vmsa.r13,
-        r14: vmsa.r14,
-        r15: vmsa.r15,
-        rip: vmsa.rip,
-        rflags: vmsa.rflags,
-    }
-}
-
-fn system(vmsa: &Vmsa) -> kvm_sregs {
-    let segment = |segment: &snp_abi::Segment| {
-        let bit = |at: u32| (segment.attrib >> at & 1) as u8;
-        kvm_segment {
-            base: segment.base,
-            limit: segment.limit,
-            selector: segment.selector,
-            r#type: (segment.attrib & 0xf) as u8,
-            present: bit(7),
-            dpl: (segment.attrib >> 5 & 3) as u8,
-            db: bit(10),
-            s: bit(4),
-            l: bit(9),
-            g: bit(11),
-            avl: bit(8),
-            unusable: 0,
-            padding: 0,
-        }
-    };
-    let table = |segment: &snp_abi::Segment| kvm_dtable {
-        base: segment.base,
-        limit: segment.limit as u16,
-        ..kvm_dtable::default()
-    };
-    kvm_sregs {
-        cs: segment(&vmsa.cs),
-        ds: segment(&vmsa.ds),
-        es: segment(&vmsa.es),
-        fs: segment(&vmsa.fs),
-        gs: segment(&vmsa.gs),
-        ss: segment(&vmsa.ss),
-        tr: segment(&vmsa.tr),
-        ldt: segment(&vmsa.ldtr),
-        gdt: table(&vmsa.gdtr),
-        idt: table(&vmsa.idtr),
-        cr0: vmsa.cr0,
-        cr2: vmsa.cr2,
-        cr3: vmsa.cr3,
-        // KVM adds SVME and MCE itself.
-        cr4: vmsa.cr4 & !0x40,
-        efer: vmsa.efer & !0x1000,
-        apic_base: 0xfee0_0900,
-        ..kvm_sregs::default()
-    }
-}
-
-fn xcrs(vmsa: &Vmsa) -> kvm_xcrs {
-    let mut xcrs = kvm_xcrs { nr_xcrs: 1, ..kvm_xcrs::default() };
-    xcrs.xcrs[0].value = vmsa.xcr0;
-    xcrs
-}
-
-fn msrs(vmsa: &Vmsa) -> [kvm_msr_entry; 10] {
-    let values = [
-        vmsa.star,
-        vmsa.lstar,
-        vmsa.cstar,
-        vmsa.sfmask,
-        vmsa.kernel_gs_base,
-        vmsa.sysenter_cs,
-        vmsa.sysenter_esp,
-        vmsa.sysenter_eip,
-        vmsa.xss,
-        vmsa.g_pat,
-    ];
-    let mut numbers = Vcpu::MSRS.into_iter().chain([0x277]);
-    values.map(|data| kvm_msr_entry { index: numbers.next().expect("ten numbers"), reserved: 0, data })
-}
-
-/// An XSAVE area with x87 and SSE state, AVX and PKRU where they are not zero.
-fn xsave(vmsa: &Vmsa) -> kvm_xsave {
-    let mut area = kvm_xsave::default();
-    let bytes = area.as_mut_bytes();
-    let mut put = |at: usize, data: &[u8]| bytes[at..at + data.len()].copy_from_slice(data);
-    put(0, &vmsa.x87_fcw.to_le_bytes());
-    put(2, &vmsa.x87_fsw.to_le_bytes());
-    put(4, &vmsa.x87_ftw.to_le_bytes());
-    put(6, &vmsa.x87_fop.to_le_bytes());
-    put(8, &vmsa.x87_rip.to_le_bytes());
-    put(16, &vmsa.x87_dp.to_le_bytes());
-    put(24, &vmsa.mxcsr.to_le_bytes());
-    for register in 0..8 {
-        put(32 + 16 * register, &vmsa.fpreg_x87[8 * register..][..8]);
-        put(40 + 16 * register, &vmsa.fpreg_x87[64 + 2 * register..][..2]);
-    }
-    put(160, &vmsa.fpreg_xmm);
-    put(576, &vmsa.fpreg_ymm);
-    put(0xa80, &vmsa.pkru.to_le_bytes());
-    let ymm = if vmsa.fpreg_ymm == [0; 256] { 0 } else { 1 << 2 };
-    let pkru = if vmsa.pkru == 0 { 0 } else { 1 << 9 };
-    put(512, &(0b11_u64 | ymm | pkru).to_le_bytes());
-    area
 }
