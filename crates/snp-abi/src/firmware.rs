@@ -206,7 +206,7 @@ pub struct SnpPlatformStatus {
     pub api_minor: u8,
     /// STATE: 0 uninitialised, 1 initialised.
     pub state: u8,
-    /// Bit 0: IS_RMP_INIT.
+    /// Bit 0: IS_RMP_INIT, bit 1: ALIAS_CHECK_COMPLETE.
     pub is_rmp_initialized: u8,
     /// BUILD_ID.
     pub build_id: u32,

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use snp_abi::{Asid, FwStatus, GuestPolicy, GuestStatus, LaunchDigest, PageState, Pfn, RmpEntry, SnpPlatformStatus};
 
 use crate::context::{GuestContext, GuestIdentity};
+use crate::reporting::Reporting;
 use crate::sev::SevGuest;
 use crate::{PlatformConfig, Rmp, RmpUpdate, RmpUpdateError, SealedPage, policy};
 
@@ -22,6 +23,8 @@ pub struct Firmware {
     /// Guests of plain SEV by handle, and how many were started.
     pub(crate) sev_guests: BTreeMap<u32, SevGuest>,
     pub(crate) sev_started: u32,
+    /// What SNP_CONFIG and SNP_VLEK_LOAD set up.
+    pub(crate) reporting: Reporting,
 }
 
 impl Firmware {
@@ -35,6 +38,7 @@ impl Firmware {
             created: 0,
             sev_guests: BTreeMap::new(),
             sev_started: 0,
+            reporting: Reporting::default(),
         }
     }
 
@@ -166,6 +170,9 @@ impl Firmware {
     /// # Source
     /// AMD 56860, SNP_PLATFORM_STATUS.
     pub fn platform_status(&self) -> SnpPlatformStatus {
+        const MASK_CHIP_ID: u32 = 1 << 0;
+        const MASK_CHIP_KEY: u32 = 1 << 1;
+        const VLEK_EN: u32 = 1 << 2;
         const FEATURE_INFO: u32 = 1 << 3;
         const RAPL_DIS: u32 = 1 << 4;
         const CIPHERTEXT_HIDING_CAP: u32 = 1 << 5;
@@ -176,15 +183,19 @@ impl Firmware {
             api_major: config.api.0,
             api_minor: config.api.1,
             state: 1,
-            is_rmp_initialized: 1,
+            // IS_RMP_INIT and ALIAS_CHECK_COMPLETE.
+            is_rmp_initialized: 0b11,
             build_id: config.build.into(),
-            flags: flag(config.feature_info(), FEATURE_INFO)
+            flags: flag(self.reporting.mask_chip_id, MASK_CHIP_ID)
+                | flag(self.reporting.mask_chip_key, MASK_CHIP_KEY)
+                | flag(self.reporting.vlek, VLEK_EN)
+                | flag(config.feature_info(), FEATURE_INFO)
                 | flag(config.rapl_disabled, RAPL_DIS)
                 | flag(config.policy_bits & GuestPolicy::CIPHERTEXT_HIDING_DRAM != 0, CIPHERTEXT_HIDING_CAP)
                 | flag(config.ciphertext_hiding_dram, CIPHERTEXT_HIDING_EN),
             guest_count: self.contexts.len() as u32,
             current_tcb_version: config.tcb,
-            reported_tcb_version: config.tcb,
+            reported_tcb_version: self.reported_tcb(),
         }
     }
 

@@ -16,6 +16,7 @@ mod id_block;
 mod launch;
 mod page;
 mod policy;
+mod reporting;
 mod rmp;
 mod sev;
 
@@ -24,5 +25,6 @@ pub use context::GuestIdentity;
 pub use firmware::Firmware;
 pub use launch::{LaunchFinish, LaunchStart, LaunchUpdate, RefusedPage};
 pub use page::{SealedPage, WrongLength};
+pub use reporting::{SNP_CONFIG_LEN, VLEK_HASHSTICK_LEN};
 pub use rmp::{Rmp, RmpUpdate, RmpUpdateError};
 pub use sev::{SEV_MEASUREMENT_LEN, SevState};

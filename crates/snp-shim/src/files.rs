@@ -1,6 +1,7 @@
 //! The files that a host with SEV-SNP has and this machine need not have.
 
 use snp_abi::Errno;
+use snp_softkvm::HostMsrs;
 use snp_softkvm::ioctl::Object;
 
 use crate::{descriptor, platform, settings, table};
@@ -12,6 +13,8 @@ pub(crate) enum File {
     Kvm,
     /// /dev/sev.
     Sev,
+    /// /dev/cpu/N/msr.
+    HostMsrs,
     /// A file of sysfs with this text.
     Text(&'static str),
 }
@@ -43,20 +46,42 @@ pub(crate) fn find(path: &[u8]) -> Option<File> {
     let file = match path {
         b"/dev/kvm" => Some(File::Kvm),
         b"/dev/sev" => Some(File::Sev),
+        _ if is_msr_device(path) => Some(File::HostMsrs),
         _ => TEXTS.iter().find(|(known, _)| known.as_bytes() == path).map(|(_, text)| File::Text(text)),
     };
     // Settings are looked at last: most programs open none of these, and need none.
     file.filter(|_| !settings::get().records)
 }
 
+/// Whether a path is that of a processor's MSRs.
+fn is_msr_device(path: &[u8]) -> bool {
+    let number = path.strip_prefix(b"/dev/cpu/").and_then(|rest| rest.strip_suffix(b"/msr"));
+    number.is_some_and(|number| !number.is_empty() && number.iter().all(u8::is_ascii_digit))
+}
+
+impl File {
+    /// Whether it is a character device, and of which number.
+    pub(crate) fn device(self) -> Option<(u32, u32)> {
+        match self {
+            Self::Kvm => Some((10, 232)),
+            Self::Sev => Some((10, 124)),
+            Self::HostMsrs => Some((202, 0)),
+            Self::Text(_) => None,
+        }
+    }
+}
+
 /// Opens it.
 ///
 /// # Errors
 /// The errno of making a descriptor.
-pub(crate) fn open(file: File, close_on_exec: bool) -> Result<i32, Errno> {
-    match file {
-        File::Kvm => table::install(Object::Kvm(platform::kvm()), close_on_exec),
-        File::Sev => table::install(Object::Sev(platform::kvm().sev_device()), close_on_exec),
-        File::Text(text) => descriptor::with_text(text, close_on_exec).map_err(Errno),
-    }
+pub(crate) fn open(file: File, close_on_exec: bool, writable: bool) -> Result<i32, Errno> {
+    let object = match file {
+        File::Kvm => Object::Kvm(platform::kvm()),
+        File::Sev if writable => Object::Sev(platform::kvm().sev_device()),
+        File::Sev => Object::Sev(platform::kvm().sev_device().read_only()),
+        File::HostMsrs => Object::HostMsrs(HostMsrs),
+        File::Text(text) => return descriptor::with_text(text, close_on_exec).map_err(Errno),
+    };
+    table::install(object, close_on_exec)
 }

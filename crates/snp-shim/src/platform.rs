@@ -46,6 +46,11 @@ fn new_host() -> SoftKvm {
 
 fn first_opened() {
     report::event(report::OPENED, "");
+    replace_cpuid();
+}
+
+/// Has the program's CPUID instructions answered by the platform.
+pub(crate) fn replace_cpuid() {
     if let Err(why) = cpuid::replace(&settings::get().config) {
         report::event(
             report::NOTE,

@@ -88,6 +88,11 @@ real! {
     c"ftruncate" ftruncate(fd: c_int, len: off_t) -> c_int;
     c"fallocate" fallocate(fd: c_int, mode: c_int, at: off_t, len: off_t) -> c_int;
     c"mmap" mmap(at: *mut c_void, len: size_t, access: c_int, flags: c_int, fd: c_int, from: off_t) -> *mut c_void;
+    c"madvise" madvise(at: *mut c_void, len: size_t, advice: c_int) -> c_int;
+    c"stat" stat(path: *const c_char, into: *mut libc::stat) -> c_int;
+    c"lstat" lstat(path: *const c_char, into: *mut libc::stat) -> c_int;
+    c"fstatat" fstatat(at: c_int, path: *const c_char, into: *mut libc::stat, flags: c_int) -> c_int;
+    c"statx" statx(at: c_int, path: *const c_char, flags: c_int, mask: c_uint, into: *mut c_void) -> c_int;
     c"sigaction" sigaction(signal: c_int, new: *const Sigaction, old: *mut Sigaction) -> c_int;
 }
 

@@ -15,6 +15,8 @@ const PROFILE: &str = "SNPKIT_SHIM_PROFILE";
 const PLATFORM: &str = "SNPKIT_SHIM_PLATFORM";
 /// What KVM_RUN does: `stop` or `refuse`.
 const VCPU_RUN: &str = "SNPKIT_SHIM_VCPU_RUN";
+/// Set to replace CPUID when the program starts, not when it opens a device.
+const CPUID_AT_START: &str = "SNPKIT_SHIM_CPUID_AT_START";
 /// Absolute path of the file that reports are appended to.
 const REPORT: &str = "SNPKIT_SHIM_REPORT";
 /// Absolute path of the file that lines of the transcript are appended to.
@@ -47,6 +49,11 @@ pub(crate) struct Settings {
     pub(crate) transcript: Option<PathBuf>,
     /// Stands in for nothing and writes down what the real devices answer.
     pub(crate) records: bool,
+}
+
+/// Whether CPUID is replaced before the program asks for anything. Looked at in every program: without the other settings.
+pub(crate) fn replaces_cpuid_at_start() -> bool {
+    env::var_os(CPUID_AT_START).is_some() && !get().records
 }
 
 /// The settings, read once.

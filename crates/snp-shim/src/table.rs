@@ -73,6 +73,7 @@ pub(crate) fn install(object: Object, close_on_exec: bool) -> Result<c_int, Errn
         Object::Vm(_) => (c"kvm-vm", 0),
         Object::Vcpu(_) => (c"kvm-vcpu", VCPU_MMAP_SIZE as u64),
         Object::GuestMemfd(memfd) => (c"kvm-gmem", memfd.size()),
+        Object::HostMsrs(_) => (c"msr", 0),
     };
     let fd = descriptor::create(name, len, close_on_exec).map_err(Errno)?;
     insert(fd, object);

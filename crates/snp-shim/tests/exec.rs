@@ -53,6 +53,25 @@ fn cpuid_is_the_platforms_and_only_cpuid() {
 }
 
 #[test]
+fn the_files_of_a_host_are_there() {
+    let directory = tempfile::tempdir().unwrap();
+    let output = exec(&[], &compile(directory.path(), "host_files", &[]));
+    assert_eq!(text(&output.stdout), "ok\n", "{}", text(&output.stderr));
+}
+
+#[test]
+fn cpuid_can_be_the_platforms_from_the_start() {
+    let directory = tempfile::tempdir().unwrap();
+    let program = compile(directory.path(), "early", &[]);
+    let asked = |options: &[&str]| text(&exec(options, &program).stdout);
+    assert_eq!(asked(&["--cpuid-at-start", "--platform", "milan"]), "c-bit 51, family 19, model 01\n");
+    assert_eq!(asked(&["--cpuid-at-start", "--platform", "genoa"]), "c-bit 51, family 19, model 11\n");
+    // Without the option a program that opens no device is left alone.
+    let own = std::process::Command::new(&program).output().unwrap();
+    assert_eq!(asked(&[]), text(&own.stdout));
+}
+
+#[test]
 fn static_programs_are_refused() {
     let directory = tempfile::tempdir().unwrap();
     let output = exec(&[], &compile(directory.path(), "cpuid", &["-static"]));

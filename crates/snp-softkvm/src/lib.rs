@@ -22,6 +22,7 @@ mod fpu;
 mod frames;
 mod guest_memfd;
 mod host;
+mod host_msrs;
 pub mod ioctl;
 mod kvm;
 mod memslot;
@@ -40,6 +41,7 @@ mod vmsa;
 
 pub use backend::SoftPlatform;
 pub use guest_memfd::GuestMemfd;
+pub use host_msrs::HostMsrs;
 pub use kvm::SoftKvm;
 pub use process::Process;
 pub use processor::{NoProcessor, Processor};

@@ -123,8 +123,24 @@ pub(crate) fn initial(index: u32) -> u64 {
         0x1a0 => 1,    // MISC_ENABLE: fast strings
         0x179 => u64::from(MCE_BANKS),
         0xc000_0104 => 1 << 32, // TSC_RATIO: 1.0
-        0xc001_0015 => 1 << 24, // HWCR: TSC counts at the rate of P0
         0x4b56_4d05 => 1,       // PV poll control: on
         index => FEATURES.iter().find(|(feature, _)| *feature == index).map_or(0, |(_, value)| *value),
+    }
+}
+
+/// What is kept of a value that user space sets; `None` if KVM refuses it.
+///
+/// # Source
+/// Linux 7.3, tools/testing/selftests/kvm/x86/hwcr_msr_test.c.
+pub(crate) fn writable(index: u32, value: u64) -> Option<u64> {
+    const HWCR: u32 = 0xc001_0015;
+    // Known to be set by guests, and without effect.
+    const IGNORED: u64 = 1 << 3 | 1 << 6 | 1 << 8;
+    // McStatusWrEn, TscFreqSel, and CpuidUserDis, which KVM takes where the host has it; here always.
+    const KEPT: u64 = 1 << 18 | 1 << 24 | 1 << 35;
+    match index {
+        HWCR if value & !(IGNORED | KEPT) != 0 => None,
+        HWCR => Some(value & KEPT),
+        _ => Some(value),
     }
 }

@@ -96,6 +96,7 @@ impl VcpuState {
             if !msrs::is_kept(index) {
                 return false;
             }
+            let Some(value) = msrs::writable(index, value) else { return false };
             self.devices.msrs.insert(index, value);
         }
         true

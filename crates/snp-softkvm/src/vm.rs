@@ -243,7 +243,8 @@ impl VmState {
     }
 
     fn set_max_vcpu_ids(&mut self, ids: u64) -> Result<(), Errno> {
-        let ids = u32::try_from(ids).ok().filter(|ids| *ids <= MAX_VCPU_IDS).ok_or(Errno::EINVAL)?;
+        let may = |ids: &u32| *ids <= MAX_VCPU_IDS && *ids >= self.devices.boot_cpu;
+        let ids = u32::try_from(ids).ok().filter(may).ok_or(Errno::EINVAL)?;
         match self.max_vcpu_ids {
             Some(set) if set != ids => Err(Errno::EINVAL),
             _ => {

@@ -35,6 +35,11 @@ pub(crate) struct ExecArgs {
     #[arg(long, value_name = "HOW", default_value = "stop")]
     vcpu_run: VcpuRun,
 
+    /// Answer CPUID for the platform from the program's start on, not from when it opens a device: for programs that ask
+    /// the processor first, as `snphost ok` does.
+    #[arg(long)]
+    cpuid_at_start: bool,
+
     /// Write one JSON line per ioctl that shapes a launch (docs/json.md); `snp replay` performs it again.
     #[arg(long, value_name = "FILE")]
     transcript: Option<PathBuf>,
@@ -71,6 +76,9 @@ pub(crate) fn run(args: &ExecArgs) -> Result<ExitCode> {
         Some(transcript) => command.command.env("SNPKIT_SHIM_TRANSCRIPT", transcript.path()),
         None => command.command.env_remove("SNPKIT_SHIM_TRANSCRIPT"),
     };
+    if args.cpuid_at_start {
+        command.command.env("SNPKIT_SHIM_CPUID_AT_START", "1");
+    }
     let status = command.run()?;
     report.print(&command.path, "exec")?;
     transcript.map(Scratch::keep).transpose()?;

@@ -46,6 +46,8 @@ fn answer(config: &PlatformConfig, leaf: u32, subleaf: u32) -> [u32; 4] {
         // The vendor, not the highest leaf.
         (0, Some(function)) => [own[0], function.ebx, function.ecx, function.edx],
         (0x8000_0000, Some(function)) => [own[0].max(function.eax), function.ebx, function.ecx, function.edx],
+        // Family, model and stepping; not the features beside them.
+        (1 | 0x8000_0001, Some(function)) => [function.eax, own[1], own[2], own[3]],
         (0x8000_0008 | 0x8000_000a | 0x8000_001f | 0x8000_0021, Some(function)) => values(function),
         _ => own,
     }

@@ -12,8 +12,33 @@ use snp_abi::{Errno, PAGE_SIZE};
 use snp_softkvm::GuestMemfd;
 use snp_softkvm::ioctl::Object;
 
-use super::answer;
+use super::{answer, msrs};
 use crate::{descriptor, real, table};
+
+/// Where guest_memfds were mapped. What is unmapped stays in the list: it is asked for MADV_COLLAPSE alone.
+mod mappings {
+    use crate::spin::Spin;
+
+    static MAPPED: Spin<Vec<(usize, usize)>> = Spin::new(Vec::new());
+
+    pub(super) fn add(at: usize, len: usize) {
+        MAPPED.lock().push((at, len));
+    }
+
+    pub(super) fn is_mapped(address: usize) -> bool {
+        MAPPED.lock().iter().any(|(at, len)| (*at..at.saturating_add(*len)).contains(&address))
+    }
+
+    pub(crate) fn before_fork() {
+        MAPPED.take();
+    }
+
+    pub(crate) fn after_fork() {
+        MAPPED.give_back();
+    }
+}
+
+pub(super) use mappings::{after_fork, before_fork};
 
 fn find(fd: c_int) -> Option<Arc<GuestMemfd>> {
     match table::object(fd) {
@@ -48,12 +73,62 @@ macro_rules! io_hooks {
 
 // On x86-64 the functions for large files are the same functions.
 io_hooks! {
-    read, read, (buffer: *mut c_void, len: size_t);
     write, write, (buffer: *const c_void, len: size_t);
-    pread, pread, (buffer: *mut c_void, len: size_t, at: off_t);
-    pread64, pread, (buffer: *mut c_void, len: size_t, at: off_t);
     pwrite, pwrite, (buffer: *const c_void, len: size_t, at: off_t);
     pwrite64, pwrite, (buffer: *const c_void, len: size_t, at: off_t);
+}
+
+/// read(2).
+///
+/// # Safety
+/// As the C library's.
+#[unsafe(no_mangle)]
+pub(crate) unsafe extern "C" fn read(fd: c_int, buffer: *mut c_void, len: size_t) -> ssize_t {
+    match msrs::find(fd) {
+        // SAFETY: the caller's; lseek of a memfd has no conditions.
+        Some(found) => unsafe { msrs::read(found, buffer, len, libc::lseek(fd, 0, libc::SEEK_CUR)) },
+        None if find(fd).is_some() => refused(Errno::EINVAL),
+        // SAFETY: the caller's.
+        None => unsafe { real::read(fd, buffer, len) },
+    }
+}
+
+/// pread(2).
+///
+/// # Safety
+/// As the C library's.
+#[unsafe(no_mangle)]
+pub(crate) unsafe extern "C" fn pread(fd: c_int, buffer: *mut c_void, len: size_t, at: off_t) -> ssize_t {
+    match msrs::find(fd) {
+        // SAFETY: the caller's.
+        Some(found) => unsafe { msrs::read(found, buffer, len, at) },
+        None if find(fd).is_some() => refused(Errno::EINVAL),
+        // SAFETY: the caller's.
+        None => unsafe { real::pread(fd, buffer, len, at) },
+    }
+}
+
+/// pread(2) for large files.
+///
+/// # Safety
+/// As the C library's.
+#[unsafe(no_mangle)]
+pub(crate) unsafe extern "C" fn pread64(fd: c_int, buffer: *mut c_void, len: size_t, at: off_t) -> ssize_t {
+    // SAFETY: the caller's.
+    unsafe { pread(fd, buffer, len, at) }
+}
+
+/// madvise(2): pages of a guest_memfd are not collapsed into large ones.
+///
+/// # Safety
+/// As the C library's.
+#[unsafe(no_mangle)]
+pub(crate) unsafe extern "C" fn madvise(at: *mut c_void, len: size_t, advice: c_int) -> c_int {
+    if advice == libc::MADV_COLLAPSE && mappings::is_mapped(at as usize) {
+        return answer(Err(Errno::EINVAL));
+    }
+    // SAFETY: the caller's.
+    unsafe { real::madvise(at, len, advice) }
 }
 
 /// ftruncate(2): a guest_memfd keeps its size.
@@ -148,9 +223,22 @@ pub(crate) unsafe extern "C" fn mmap(
             libc::MAP_FAILED
         }
         // SAFETY: the caller's.
-        None if memfd.is_none_or(|memfd| memfd.is_shared()) => unsafe { real::mmap(at, len, access, flags, fd, from) },
-        // SAFETY: the caller's.
-        None => unsafe { map_private(at, len, access, flags, from) },
+        None if memfd.is_none() => unsafe { real::mmap(at, len, access, flags, fd, from) },
+        None => {
+            let shared = memfd.is_some_and(|memfd| memfd.is_shared());
+            // SAFETY: the caller's.
+            let mapped = unsafe {
+                if shared {
+                    real::mmap(at, len, access, flags, fd, from)
+                } else {
+                    map_private(at, len, access, flags, from)
+                }
+            };
+            if mapped != libc::MAP_FAILED {
+                mappings::add(mapped as usize, len);
+            }
+            mapped
+        }
     }
 }
 

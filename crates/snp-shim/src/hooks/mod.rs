@@ -7,8 +7,10 @@
 
 mod descriptors;
 mod guest_memfd;
+mod msrs;
 mod open;
 mod signals;
+mod stat;
 
 use std::ffi::{c_int, c_ulong};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -92,9 +94,11 @@ extern "C" fn before_fork() {
     platform::before_fork();
     table::before_fork();
     recorder::before_fork();
+    guest_memfd::before_fork();
 }
 
 extern "C" fn after_fork() {
+    guest_memfd::after_fork();
     recorder::after_fork();
     table::after_fork();
     platform::after_fork();
@@ -104,6 +108,9 @@ extern "C" fn after_fork() {
 extern "C" fn loaded() {
     // SAFETY: the handlers are functions of this library, which is never unloaded.
     unsafe { libc::pthread_atfork(Some(before_fork), Some(after_fork), Some(after_fork)) };
+    if settings::replaces_cpuid_at_start() {
+        platform::replace_cpuid();
+    }
 }
 
 #[used]

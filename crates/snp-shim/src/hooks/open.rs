@@ -13,7 +13,7 @@ use crate::real;
 ///
 /// # Safety
 /// The path is null or a C string.
-unsafe fn find(path: *const c_char) -> Option<File> {
+pub(super) unsafe fn find(path: *const c_char) -> Option<File> {
     if path.is_null() {
         return None;
     }
@@ -22,7 +22,8 @@ unsafe fn find(path: *const c_char) -> Option<File> {
 }
 
 fn open_file(file: File, flags: c_int) -> c_int {
-    answer(guarded(|| files::open(file, flags & libc::O_CLOEXEC != 0)))
+    let writable = flags & libc::O_ACCMODE != libc::O_RDONLY;
+    answer(guarded(|| files::open(file, flags & libc::O_CLOEXEC != 0, writable)))
 }
 
 macro_rules! open_hooks {
@@ -86,7 +87,9 @@ pub(crate) unsafe extern "C" fn fopen64(path: *const c_char, mode: *const c_char
 /// # Safety
 /// `mode` is a C string.
 unsafe fn stream(file: File, mode: *const c_char) -> *mut FILE {
-    match open_file(file, 0) {
+    // SAFETY: the caller's.
+    let writes = unsafe { CStr::from_ptr(mode) }.to_bytes().iter().any(|letter| b"wa+".contains(letter));
+    match open_file(file, if writes { libc::O_RDWR } else { libc::O_RDONLY }) {
         fd if fd < 0 => std::ptr::null_mut(),
         // SAFETY: the descriptor is open; the mode is the caller's.
         fd => unsafe { libc::fdopen(fd, mode) },

@@ -18,7 +18,7 @@ use snp_abi::kvm::KVM_IOCTLS;
 
 use crate::host::Host;
 use crate::sev_device::SEV_ISSUE_CMD;
-use crate::{GuestMemfd, SevDevice, SoftKvm, UserSpace, Vcpu, Vm};
+use crate::{GuestMemfd, HostMsrs, SevDevice, SoftKvm, UserSpace, Vcpu, Vm};
 
 /// What a descriptor stands for.
 #[derive(Clone, Debug)]
@@ -33,6 +33,8 @@ pub enum Object {
     Vcpu(Vcpu),
     /// A guest_memfd.
     GuestMemfd(Arc<GuestMemfd>),
+    /// /dev/cpu/N/msr.
+    HostMsrs(HostMsrs),
 }
 
 /// What ioctl(2) returns.
@@ -63,7 +65,7 @@ impl Object {
             Self::Vcpu(vcpu) if vcpu.vm().is_dead() => Err(Errno::EIO),
             Self::Vm(vm) => vm::ioctl(vm, user, request, argument),
             Self::Vcpu(vcpu) => vcpu::ioctl(vcpu, user, request, argument),
-            Self::GuestMemfd(_) => Err(Errno::ENOTTY),
+            Self::GuestMemfd(_) | Self::HostMsrs(_) => Err(Errno::ENOTTY),
         }
     }
 }
