@@ -27,4 +27,4 @@ pub use launch::{LaunchFinish, LaunchStart, LaunchUpdate, RefusedPage};
 pub use page::{SealedPage, WrongLength};
 pub use reporting::{SNP_CONFIG_LEN, VLEK_HASHSTICK_LEN};
 pub use rmp::{Rmp, RmpUpdate, RmpUpdateError};
-pub use sev::{SEV_MEASUREMENT_LEN, SevState};
+pub use sev::{SEV_MEASUREMENT_LEN, SEV_SECRET_HEADER_LEN, SevState};

@@ -28,6 +28,12 @@ pub enum SevState {
 /// LAUNCH_MEASURE's answer: MEASURE and MNONCE, bytes.
 pub const SEV_MEASUREMENT_LEN: usize = 48;
 
+/// LAUNCH_SECRET's header: FLAGS, IV and MAC, bytes.
+pub const SEV_SECRET_HEADER_LEN: usize = 52;
+
+/// The transport integrity key of a launch without a session.
+const TRANSPORT_KEY: [u8; 16] = [0; 16];
+
 /// Pages are encrypted in blocks of this many bytes.
 const BLOCK: u64 = 16;
 /// POLICY.NODBG.
@@ -42,13 +48,15 @@ pub(crate) struct SevGuest {
     digest: Sha256,
     key: u64,
     nonce: [u8; 16],
+    /// MEASURE, once it was taken.
+    measure: [u8; 32],
 }
 
 impl PartialEq for SevGuest {
     /// Hashers are equal if their digests are.
     fn eq(&self, other: &Self) -> bool {
-        let plain = |guest: &Self| (guest.policy, guest.state, guest.key, guest.nonce, guest.digest.clone().finalize());
-        plain(self) == plain(other)
+        let plain = |guest: &Self| (guest.policy, guest.state, guest.key, guest.nonce, guest.measure);
+        plain(self) == plain(other) && self.digest.clone().finalize() == other.digest.clone().finalize()
     }
 }
 
@@ -68,6 +76,7 @@ impl Firmware {
             digest: Sha256::new(),
             key: u64::from_le_bytes(std::array::from_fn(|i| seed[i])),
             nonce: std::array::from_fn(|i| seed[16 + i]),
+            measure: [0; 32],
         };
         self.sev_guests.insert(handle, guest);
         handle
@@ -109,13 +118,11 @@ impl Firmware {
     /// INVALID_GUEST, INVALID_GUEST_STATE.
     pub fn sev_launch_measure(&mut self, handle: u32) -> Result<[u8; SEV_MEASUREMENT_LEN], FwStatus> {
         const CONTEXT: u8 = 4;
-        /// The transport integrity key of a launch without a session.
-        const KEY: [u8; 16] = [0; 16];
         let ((major, minor), build) = (self.config.api, self.config.build);
         let guest = self.sev_guest(handle)?;
         guest.want(&[SevState::LaunchUpdate, SevState::LaunchSecret])?;
         guest.state = SevState::LaunchSecret;
-        let mut mac = Hmac::<Sha256>::new_from_slice(&KEY).expect("any key length will do");
+        let mut mac = Hmac::<Sha256>::new_from_slice(&TRANSPORT_KEY).expect("any key length will do");
         mac.update(&[CONTEXT, major, minor, build]);
         mac.update(&guest.policy.to_le_bytes());
         mac.update(&guest.digest.clone().finalize());
@@ -123,7 +130,41 @@ impl Firmware {
         let mut measurement = [0; SEV_MEASUREMENT_LEN];
         measurement[..32].copy_from_slice(&mac.finalize().into_bytes());
         measurement[32..].copy_from_slice(&guest.nonce);
+        guest.measure.copy_from_slice(&measurement[..32]);
         Ok(measurement)
+    }
+
+    /// LAUNCH_UPDATE_SECRET: whether a packet is the guest owner's. `header`: FLAGS, IV and MAC; `packet`: encrypted;
+    /// `guest_len`: bytes of the memory that takes it. A launch without a session has a transport key that everybody knows.
+    ///
+    /// # Errors
+    /// INVALID_GUEST. INVALID_GUEST_STATE: not yet measured. INVALID_LEN: a header of another size. BAD_MEASUREMENT: the
+    /// MAC is not right.
+    ///
+    /// # Source
+    /// AMD 55766 (SEV API), LAUNCH_SECRET.
+    pub fn sev_launch_secret(
+        &mut self,
+        handle: u32,
+        header: &[u8],
+        packet: &[u8],
+        guest_len: u32,
+    ) -> Result<(), FwStatus> {
+        const CONTEXT: u8 = 1;
+        let guest = self.sev_guest(handle)?;
+        guest.want(&[SevState::LaunchSecret])?;
+        if header.len() != SEV_SECRET_HEADER_LEN {
+            return Err(FwStatus::INVALID_LEN);
+        }
+        let (covered, told) = header.split_at(SEV_SECRET_HEADER_LEN - 32);
+        let mut mac = Hmac::<Sha256>::new_from_slice(&TRANSPORT_KEY).expect("any key length will do");
+        mac.update(&[CONTEXT]);
+        mac.update(covered);
+        mac.update(&guest_len.to_le_bytes());
+        mac.update(&(packet.len() as u32).to_le_bytes());
+        mac.update(packet);
+        mac.update(&guest.measure);
+        mac.verify_slice(told).map_err(|_| FwStatus::BAD_MEASUREMENT)
     }
 
     /// LAUNCH_FINISH.
@@ -226,6 +267,25 @@ mod tests {
         assert_eq!(firmware.sev_launch_finish(handle), Err(FwStatus::INVALID_GUEST_STATE));
         assert_eq!(firmware.sev_decommission(handle), Ok(()));
         assert_eq!(firmware.sev_guest_status(handle), Err(FwStatus::INVALID_GUEST));
+    }
+
+    #[test]
+    fn a_secret_is_the_owners_or_is_refused() {
+        let mut firmware = Firmware::new(PlatformConfig::genoa());
+        let handle = firmware.sev_launch_start(0);
+        let packet = [7; 16];
+        let mut header = [3; SEV_SECRET_HEADER_LEN];
+        assert_eq!(firmware.sev_launch_secret(handle, &header, &packet, 16), Err(FwStatus::INVALID_GUEST_STATE));
+        let measurement = firmware.sev_launch_measure(handle).unwrap();
+        assert_eq!(firmware.sev_launch_secret(handle, &header[1..], &packet, 16), Err(FwStatus::INVALID_LEN));
+        assert_eq!(firmware.sev_launch_secret(handle, &header, &packet, 16), Err(FwStatus::BAD_MEASUREMENT));
+        let mut mac = Hmac::<Sha256>::new_from_slice(&[0; 16]).unwrap();
+        let lengths = [16_u32.to_le_bytes(), 16_u32.to_le_bytes()].concat();
+        mac.update(&[&[1], &header[..20], &lengths, &packet, &measurement[..32]].concat());
+        header[20..].copy_from_slice(&mac.finalize().into_bytes());
+        assert_eq!(firmware.sev_launch_secret(handle, &header, &packet, 16), Ok(()));
+        assert_eq!(firmware.sev_launch_secret(handle, &header, &packet, 17), Err(FwStatus::BAD_MEASUREMENT));
+        assert_eq!(firmware.sev_launch_secret(handle + 1, &header, &packet, 16), Err(FwStatus::INVALID_GUEST));
     }
 
     #[test]

@@ -2,7 +2,8 @@
 
 use std::ffi::c_int;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Instant;
 
 use snp_abi::Errno;
 use snp_abi::kvm::KVM_MEMORY_ENCRYPT_OP;
@@ -16,6 +17,8 @@ use crate::{cpuid, descriptor, report, table};
 
 /// The host that all devices of a process show. A forked child gets one of its own: its copy of the parent's may be locked.
 static HOST: Spin<Option<(i32, SoftKvm)>> = Spin::new(None);
+/// Nanoseconds in SEV commands, if anybody wants to know.
+static SPENT: AtomicU64 = AtomicU64::new(0);
 /// How many kinds of unmodelled requests were reported.
 static REPORTED: AtomicUsize = AtomicUsize::new(0);
 
@@ -78,12 +81,20 @@ pub(crate) fn ioctl(object: &Object, request: u32, argument: u64) -> Result<c_in
         Object::Vm(vm) if request == KVM_MEMORY_ENCRYPT_OP && !vm.launch_finished() => Some(vm),
         _ => None,
     };
+    let start = settings::get().timing.then(Instant::now);
     let answer = object.ioctl(&Program, request, argument);
+    if let Some(start) = start.filter(|_| request == KVM_MEMORY_ENCRYPT_OP) {
+        SPENT.fetch_add(start.elapsed().as_nanos() as u64, Ordering::Relaxed);
+    }
     if let Some(vm) = launching
         && vm.launch_finished()
         && let Some(digest) = vm.launch_digest()
     {
         report::event(report::DIGEST, &digest.to_string());
+        if start.is_some() {
+            let milliseconds = SPENT.swap(0, Ordering::Relaxed) as f64 / 1e6;
+            report::event(report::NOTE, &format!("{milliseconds:.3} ms in SEV commands until the launch was finished"));
+        }
     }
     report_unmodelled();
     match answer? {

@@ -15,6 +15,8 @@ const PROFILE: &str = "SNPKIT_SHIM_PROFILE";
 const PLATFORM: &str = "SNPKIT_SHIM_PLATFORM";
 /// What KVM_RUN does: `stop` or `refuse`.
 const VCPU_RUN: &str = "SNPKIT_SHIM_VCPU_RUN";
+/// Set to be told how long the commands of a launch took.
+const TIMING: &str = "SNPKIT_SHIM_TIMING";
 /// Set to replace CPUID when the program starts, not when it opens a device.
 const CPUID_AT_START: &str = "SNPKIT_SHIM_CPUID_AT_START";
 /// Absolute path of the file that reports are appended to.
@@ -47,6 +49,8 @@ pub(crate) struct Settings {
     pub(crate) vcpu_run: VcpuRun,
     pub(crate) report: Option<PathBuf>,
     pub(crate) transcript: Option<PathBuf>,
+    /// Tells how long the commands of a launch took.
+    pub(crate) timing: bool,
     /// Stands in for nothing and writes down what the real devices answer.
     pub(crate) records: bool,
 }
@@ -76,6 +80,7 @@ pub(crate) fn get() -> &'static Settings {
             vcpu_run: if text(VCPU_RUN) == "refuse" { VcpuRun::Refuse } else { VcpuRun::Stop },
             report: path(report),
             transcript: path(transcript),
+            timing: env::var_os(TIMING).is_some(),
             records,
         }
     })

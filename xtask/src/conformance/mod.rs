@@ -54,6 +54,11 @@ pub(crate) fn run(suites: &[Suite]) -> Result<Outcome> {
     }
 }
 
+/// A launch of QEMU 10 that tells how long its SEV commands took; `None` where it cannot be run.
+pub(crate) fn timed_qemu(artifacts: &artifacts::Artifacts) -> Result<Option<std::process::Command>> {
+    qemu::timed(&qemu::QEMU_10, &build()?, artifacts)
+}
+
 fn build() -> Result<Programs> {
     process::run(process::cargo().args(["build", "--release", "-p", "snp-cli", "-p", "snp-shim"]))?;
     let release = workspace::target().join("release");

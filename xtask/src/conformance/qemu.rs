@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Output;
+use std::process::{Command, Output};
 
 use anyhow::{Context, Result, ensure};
 
@@ -29,6 +29,8 @@ const VCPUS: [u32; 3] = [1, 2, 4];
 const FIRMWARE: [(&str, &str); 2] = [("trixie/OVMF.fd", "OVMF.fd"), ("sid/OVMF.amdsev.fd", "OVMF.amdsev.fd")];
 /// Where in the root our files are.
 const OURS: &str = "snp";
+/// The guest as QEMU is told of it.
+const GUEST: &str = "sev-snp-guest,id=sev0,cbitpos=51,reduced-phys-bits=1,policy=0x30000";
 const COMMAND_LINE: &str = "console=ttyS0";
 
 /// A launch and what is expected of it.
@@ -59,17 +61,11 @@ struct Bench<'a> {
 }
 
 pub(super) fn run(qemu: &Qemu, programs: &Programs, artifacts: &Artifacts, table: &mut Table) -> Result<()> {
-    let skip = |table: &mut Table, reason: String| {
-        table.push(Row { name: qemu.name.into(), expected: Verdict::Skip, found: Verdict::Skip, reason });
-        Ok(())
+    let Some(bench) = bench(qemu, programs, artifacts)? else {
+        let (name, reason) = (qemu.name.into(), "chroot needs root".into());
+        table.push(Row { name, expected: Verdict::Skip, found: Verdict::Skip, reason });
+        return Ok(());
     };
-    if process::capture(process::command("id").arg("-u"))?.trim() != "0" {
-        return skip(table, "chroot needs root".into());
-    }
-    let root = provide(qemu.name, |made| install(qemu, made))?;
-    let scratch = tempfile::tempdir()?;
-    let bench = Bench { qemu, root, programs, measure: artifacts.measure(), scratch };
-    bench.copy_inputs(artifacts)?;
     let alone = MODELS.iter().flat_map(|model| {
         VCPUS.iter().flat_map(move |vcpus| {
             FIRMWARE.iter().map(move |(_, firmware)| Case { model, vcpus: *vcpus, firmware, with: With::FirmwareAlone })
@@ -81,6 +77,23 @@ pub(super) fn run(qemu: &Qemu, programs: &Programs, artifacts: &Artifacts, table
         table.push(bench.launch(&case)?);
     }
     Ok(())
+}
+
+/// The launch of one vCPU that tells how long its SEV commands took; `None` where chroot is not allowed.
+pub(super) fn timed(qemu: &Qemu, programs: &Programs, artifacts: &Artifacts) -> Result<Option<Command>> {
+    let case = Case { model: MODELS[0], vcpus: 1, firmware: FIRMWARE[0].1, with: With::FirmwareAlone };
+    Ok(bench(qemu, programs, artifacts)?.map(|bench| bench.command(&case, &["--timing"], GUEST)))
+}
+
+fn bench<'a>(qemu: &'a Qemu, programs: &'a Programs, artifacts: &'a Artifacts) -> Result<Option<Bench<'a>>> {
+    if process::capture(process::command("id").arg("-u"))?.trim() != "0" {
+        return Ok(None);
+    }
+    let root = provide(qemu.name, |made| install(qemu, made))?;
+    let scratch = tempfile::tempdir()?;
+    let bench = Bench { qemu, root, programs, measure: artifacts.measure(), scratch };
+    bench.copy_inputs(artifacts)?;
+    Ok(Some(bench))
 }
 
 /// QEMU and all that it needs, and the few files that a program wants of any system.
@@ -123,7 +136,7 @@ impl Bench<'_> {
 
     fn launch(&self, case: &Case<'_>) -> Result<Row> {
         let (name, expected) = (self.name(case), self.predict(case)?);
-        let mut object = "sev-snp-guest,id=sev0,cbitpos=51,reduced-phys-bits=1,policy=0x30000".to_owned();
+        let mut object = GUEST.to_owned();
         let mut boot = Vec::new();
         match case.with {
             With::FirmwareAlone => {}
@@ -133,27 +146,22 @@ impl Bench<'_> {
             }
             With::IdBlock { right } => object += &self.id_block(&expected, right)?,
         }
-        let output = process::command("timeout")
-            .args(["60", "chroot"])
-            .arg(&self.root)
-            .args(["/snp/snp", "exec", "--", "qemu-system-x86_64", "-accel", "kvm", "-machine"])
-            .args(["q35,confidential-guest-support=sev0", "-object", &object, "-bios"])
-            .args([
-                &format!("/snp/{}", case.firmware),
-                "-cpu",
-                case.model,
-                "-smp",
-                &case.vcpus.to_string(),
-                "-m",
-                "512M",
-            ])
-            .args(["-display", "none", "-nodefaults", "-monitor", "none", "-serial", "none"])
-            .args(boot)
-            .output()
-            .with_context(|| format!("cannot run {name}"))?;
+        let output = self.command(case, &[], &object).args(boot).output();
+        let output = output.with_context(|| format!("cannot run {name}"))?;
         let wrong = wrong(&output, case.with, &expected);
         let found = if wrong.is_none() { Verdict::Pass } else { Verdict::Fail };
         Ok(Row { name, expected: Verdict::Pass, found, reason: wrong.unwrap_or_default() })
+    }
+
+    /// QEMU in its root, under `snp exec` with those options.
+    fn command(&self, case: &Case<'_>, options: &[&str], object: &str) -> Command {
+        let mut command = process::command("timeout");
+        command.args(["60", "chroot"]).arg(&self.root).args(["/snp/snp", "exec"]).args(options);
+        command.args(["--", "qemu-system-x86_64", "-accel", "kvm", "-machine", "q35,confidential-guest-support=sev0"]);
+        command.args(["-object", object, "-cpu", case.model, "-smp", &case.vcpus.to_string(), "-m", "512M"]);
+        command.args(["-bios", &format!("/snp/{}", case.firmware), "-display", "none", "-nodefaults"]);
+        command.args(["-monitor", "none", "-serial", "none"]);
+        command
     }
 
     fn name(&self, case: &Case<'_>) -> String {

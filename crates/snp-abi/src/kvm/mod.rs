@@ -46,6 +46,8 @@ pub const KVM_SEV_LAUNCH_START: u32 = 2;
 pub const KVM_SEV_LAUNCH_UPDATE_DATA: u32 = 3;
 /// A VMSA for every vCPU; no structure.
 pub const KVM_SEV_LAUNCH_UPDATE_VMSA: u32 = 4;
+/// [`kvm_sev_launch_secret`].
+pub const KVM_SEV_LAUNCH_SECRET: u32 = 5;
 /// [`kvm_sev_launch_measure`].
 pub const KVM_SEV_LAUNCH_MEASURE: u32 = 6;
 /// The end of a launch; no structure.

@@ -262,6 +262,48 @@ impl Default for kvm_sev_launch_measure {
     }
 }
 
+/// KVM_SEV_LAUNCH_SECRET.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct kvm_sev_launch_secret {
+    /// User address of the packet's header.
+    pub hdr_uaddr: u64,
+    /// Its bytes.
+    pub hdr_len: u32,
+    /// Ignored.
+    pub pad0: u32,
+    /// User address of the guest memory that takes the secret.
+    pub guest_uaddr: u64,
+    /// Its bytes.
+    pub guest_len: u32,
+    /// Ignored.
+    pub pad1: u32,
+    /// User address of the encrypted packet.
+    pub trans_uaddr: u64,
+    /// Its bytes.
+    pub trans_len: u32,
+    /// Ignored.
+    pub pad2: u32,
+}
+
+abi_layout!(kvm_sev_launch_secret, 48, {
+    hdr_uaddr: 0,
+    hdr_len: 8,
+    pad0: 12,
+    guest_uaddr: 16,
+    guest_len: 24,
+    pad1: 28,
+    trans_uaddr: 32,
+    trans_len: 40,
+    pad2: 44,
+});
+
+impl Default for kvm_sev_launch_secret {
+    fn default() -> Self {
+        Self::new_zeroed()
+    }
+}
+
 /// KVM_SEV_GUEST_STATUS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]

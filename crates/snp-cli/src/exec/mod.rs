@@ -40,6 +40,10 @@ pub(crate) struct ExecArgs {
     #[arg(long)]
     cpuid_at_start: bool,
 
+    /// Say how long the SEV commands of each launch took.
+    #[arg(long)]
+    timing: bool,
+
     /// Write one JSON line per ioctl that shapes a launch (docs/json.md); `snp replay` performs it again.
     #[arg(long, value_name = "FILE")]
     transcript: Option<PathBuf>,
@@ -76,6 +80,9 @@ pub(crate) fn run(args: &ExecArgs) -> Result<ExitCode> {
         Some(transcript) => command.command.env("SNPKIT_SHIM_TRANSCRIPT", transcript.path()),
         None => command.command.env_remove("SNPKIT_SHIM_TRANSCRIPT"),
     };
+    if args.timing {
+        command.command.env("SNPKIT_SHIM_TIMING", "1");
+    }
     if args.cpuid_at_start {
         command.command.env("SNPKIT_SHIM_CPUID_AT_START", "1");
     }

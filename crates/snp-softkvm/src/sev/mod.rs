@@ -146,6 +146,7 @@ pub(crate) fn vm_command(vm: &VmInner, user: &dyn UserSpace, argument: u64) -> R
         KVM_SEV_LAUNCH_UPDATE_DATA => plain::launch_update_data(&mut call),
         KVM_SEV_LAUNCH_UPDATE_VMSA => plain::launch_update_vmsa(&mut call),
         KVM_SEV_LAUNCH_MEASURE => plain::launch_measure(&mut call),
+        KVM_SEV_LAUNCH_SECRET => plain::launch_secret(&mut call),
         KVM_SEV_LAUNCH_FINISH => plain::launch_finish(&mut call),
         KVM_SEV_GUEST_STATUS => plain::guest_status(&mut call),
         KVM_SEV_DBG_DECRYPT => plain::debug(&mut call, true),
@@ -154,7 +155,7 @@ pub(crate) fn vm_command(vm: &VmInner, user: &dyn UserSpace, argument: u64) -> R
         KVM_SEV_SNP_LAUNCH_UPDATE => launch_update::launch_update(&mut call),
         KVM_SEV_SNP_LAUNCH_FINISH => launch_finish::launch_finish(&mut call),
         KVM_SEV_SNP_ENABLE_REQ_CERTS => init::enable_req_certs(&mut call),
-        // Sessions, secrets, certificates, migration between hosts. On a VM that is none of SEV's Linux looks no further.
+        // Sessions, certificates, migration between hosts. On a VM that is none of SEV's Linux looks no further.
         0..=LAST_OLD_COMMAND if call.state.sev.is_none() => Err(Errno::ENOTTY),
         old @ 0..=LAST_OLD_COMMAND => Err(vm.host.unmodelled(format!("KVM_MEMORY_ENCRYPT_OP {old} (SEV, SEV-ES)"))),
         _ => return Err(Errno::EINVAL),

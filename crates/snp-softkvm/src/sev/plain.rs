@@ -172,6 +172,35 @@ pub(super) fn launch_measure(call: &mut Call<'_>) -> Result<(), Errno> {
     answer.map(drop)
 }
 
+/// KVM_SEV_LAUNCH_SECRET.
+///
+/// # Errors
+/// ENOTTY, EFAULT. EINVAL: no guest memory, or a blob that is empty or too large. ENOMEM: guest memory that cannot be
+/// written. EIO: the firmware refuses, with BAD_MEASUREMENT if the packet is not the guest owner's. ENOSYS, noted: it is; the
+/// transport encryption is not modelled.
+pub(super) fn launch_secret(call: &mut Call<'_>) -> Result<(), Errno> {
+    let handle = handle(call)?;
+    let secret: kvm_sev_launch_secret = read_struct(call.user, call.command.data)?;
+    if secret.guest_len == 0 || secret.guest_uaddr.checked_add(secret.guest_len.into()).is_none() {
+        return Err(Errno::EINVAL);
+    }
+    let blob = |call: &Call<'_>, address: u64, len: u32| {
+        if address == 0 || len == 0 || len > BLOB_LIMIT {
+            return Err(Errno::EINVAL);
+        }
+        let mut blob = vec![0; len as usize];
+        call.user.read(address, &mut blob)?;
+        Ok(blob)
+    };
+    let mut first = [0];
+    let pinned = call.user.read(secret.guest_uaddr, &mut first);
+    pinned.and_then(|()| call.user.write(secret.guest_uaddr, &first)).map_err(|_| Errno::ENOMEM)?;
+    let packet = blob(call, secret.trans_uaddr, secret.trans_len)?;
+    let header = blob(call, secret.hdr_uaddr, secret.hdr_len)?;
+    firmware(call, |firmware| firmware.sev_launch_secret(handle, &header, &packet, secret.guest_len))?;
+    Err(call.vm.host.unmodelled("KVM_SEV_LAUNCH_SECRET of an authentic packet"))
+}
+
 /// KVM_SEV_LAUNCH_FINISH.
 ///
 /// # Errors
