@@ -31,6 +31,7 @@ fn main() -> std::io::Result<()> {
         put("igvm", name, &igvm(&guest))?;
     }
     put("ovmf", "sections", &ovmf())?;
+    put("ioctl", "vm", &[0, 1, 1, 1, 8, 2, 0, 61, 3, 3])?;
     put("replay", "launch", &transcript())?;
     put(
         "commands",

@@ -98,8 +98,47 @@ fn the_command_itself() {
     assert_eq!(vmm.raw(None, 5, 0, 3), fails(Errno::ENOTTY));
     let init = vmm.process.buffer(kvm_sev_init::default().as_bytes());
     assert_eq!(vmm.raw(None, KVM_SEV_INIT2, init, 3), (None, 0));
-    assert_eq!(vmm.raw(None, 5, 0, 3), fails(Errno::ENOSYS), "not modelled is said so");
-    assert_eq!(vmm.kvm.unmodelled(), [("KVM_MEMORY_ENCRYPT_OP 5 (SEV, SEV-ES)".to_owned(), 1)]);
+    assert_eq!(vmm.raw(None, 9, 0, 3), fails(Errno::ENOSYS), "not modelled is said so");
+    assert_eq!(vmm.kvm.unmodelled(), [("KVM_MEMORY_ENCRYPT_OP 9 (SEV, SEV-ES)".to_owned(), 1)]);
+}
+
+/// LAUNCH_SECRET of plain SEV, in the order of its checks.
+#[test]
+fn launch_secret() {
+    let vmm = Vmm::new(&profiles::MAINLINE, KVM_X86_SEV_VM);
+    let command = |id: u32, data: &[u8]| vmm.raw(None, id, vmm.process.buffer(data), 3);
+    let good = kvm_sev_launch_secret {
+        hdr_uaddr: vmm.process.buffer(&[0; 52]),
+        hdr_len: 52,
+        guest_uaddr: vmm.process.buffer(&[0; 64]),
+        guest_len: 64,
+        trans_uaddr: vmm.process.buffer(&[0; 64]),
+        trans_len: 64,
+        ..kvm_sev_launch_secret::default()
+    };
+    let secret = |change: &dyn Fn(&mut kvm_sev_launch_secret)| {
+        let mut secret = good;
+        change(&mut secret);
+        command(KVM_SEV_LAUNCH_SECRET, secret.as_bytes())
+    };
+    assert_eq!(secret(&|_| {}), fails(Errno::ENOTTY), "no SEV guest");
+    assert_eq!(command(KVM_SEV_INIT2, kvm_sev_init::default().as_bytes()), OK);
+    assert_eq!(vmm.raw(None, KVM_SEV_LAUNCH_SECRET, unmapped(), 3), fails(Errno::EFAULT));
+    assert_eq!(secret(&|secret| secret.guest_len = 0), EINVAL);
+    assert_eq!(secret(&|secret| secret.guest_uaddr = u64::MAX), EINVAL);
+    assert_eq!(secret(&|secret| secret.guest_uaddr = unmapped()), fails(Errno::ENOMEM));
+    assert_eq!(secret(&|secret| secret.trans_uaddr = 0), EINVAL);
+    assert_eq!(secret(&|secret| secret.trans_len = 0x4001), EINVAL);
+    assert_eq!(secret(&|secret| secret.hdr_len = 0), EINVAL);
+    assert_eq!(secret(&|secret| secret.hdr_uaddr = unmapped()), fails(Errno::EFAULT));
+    assert_eq!(secret(&|_| {}), firmware(FwStatus::INVALID_GUEST), "before LAUNCH_START");
+    assert_eq!(command(KVM_SEV_LAUNCH_START, kvm_sev_launch_start::default().as_bytes()), OK);
+    assert_eq!(secret(&|_| {}), firmware(FwStatus::INVALID_GUEST_STATE), "before LAUNCH_MEASURE");
+    let measure = kvm_sev_launch_measure { uaddr: vmm.process.buffer(&[0; 48]), len: 48, pad0: 0 };
+    assert_eq!(command(KVM_SEV_LAUNCH_MEASURE, measure.as_bytes()), OK);
+    assert_eq!(secret(&|secret| secret.hdr_len = 51), firmware(FwStatus::INVALID_LEN));
+    assert_eq!(secret(&|_| {}), firmware(FwStatus::BAD_MEASUREMENT), "not the owner's");
+    assert!(vmm.kvm.unmodelled().is_empty());
 }
 
 #[test]
