@@ -44,7 +44,7 @@ fn new_host() -> SoftKvm {
         VcpuRun::Stop => Arc::new(Stop),
         VcpuRun::Refuse => Arc::new(NoProcessor),
     };
-    SoftKvm::with_processor(settings.config.clone(), settings.profile, processor)
+    SoftKvm::with_processor(settings.config.clone(), settings.profile, processor).with_vm_types(settings.vm_types)
 }
 
 fn first_opened() {

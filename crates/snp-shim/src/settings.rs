@@ -13,6 +13,8 @@ use crate::real;
 const PROFILE: &str = "SNPKIT_SHIM_PROFILE";
 /// Name of a product line.
 const PLATFORM: &str = "SNPKIT_SHIM_PLATFORM";
+/// Numbers of the VM types that KVM offers, with commas between them.
+const VM_TYPES: &str = "SNPKIT_SHIM_VM_TYPES";
 /// What KVM_RUN does: `stop` or `refuse`.
 const VCPU_RUN: &str = "SNPKIT_SHIM_VCPU_RUN";
 /// Set to be told how long the commands of a launch took.
@@ -46,6 +48,8 @@ pub(crate) struct Settings {
     pub(crate) config: PlatformConfig,
     /// The product line's name.
     pub(crate) platform: &'static str,
+    /// The VM types that KVM offers, a mask by their numbers.
+    pub(crate) vm_types: u32,
     pub(crate) vcpu_run: VcpuRun,
     pub(crate) report: Option<PathBuf>,
     pub(crate) transcript: Option<PathBuf>,
@@ -77,6 +81,7 @@ pub(crate) fn get() -> &'static Settings {
             profile: profiles::find(&text(PROFILE)).unwrap_or(&profiles::MAINLINE),
             config,
             platform,
+            vm_types: vm_types(&text(VM_TYPES)).unwrap_or(u32::MAX),
             vcpu_run: if text(VCPU_RUN) == "refuse" { VcpuRun::Refuse } else { VcpuRun::Stop },
             report: path(report),
             transcript: path(transcript),
@@ -84,4 +89,23 @@ pub(crate) fn get() -> &'static Settings {
             records,
         }
     })
+}
+
+/// The mask of a list of numbers.
+fn vm_types(list: &str) -> Option<u32> {
+    list.split(',').try_fold(0, |mask, number| Some(mask | 1_u32.checked_shl(number.parse().ok()?)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::vm_types;
+
+    #[test]
+    fn a_list_of_vm_types_is_a_mask() {
+        assert_eq!(vm_types("4"), Some(0x10));
+        assert_eq!(vm_types("2,3"), Some(0x0c));
+        for bad in ["", "4,", "40", "x"] {
+            assert_eq!(vm_types(bad), None, "{bad}");
+        }
+    }
 }

@@ -116,7 +116,6 @@ const PLAIN: &[(u32, i32)] = &[
     (KVM_CAP_MEMORY_FAULT_INFO, 1),
     (KVM_CAP_GUEST_MEMFD, 1),
     // All types up to KVM_X86_SNP_VM.
-    (KVM_CAP_VM_TYPES, 0x1f),
     (KVM_CAP_X86_APIC_BUS_CYCLES_NS, APIC_BUS_CYCLE),
 ];
 
@@ -140,6 +139,7 @@ pub(crate) fn check(host: &Host, vm_type: Option<u64>, capability: u32) -> i32 {
     let private = vm_type.is_none_or(has_private_memory);
     match capability {
         KVM_CAP_MAX_VCPUS => MAX_VCPUS as i32,
+        KVM_CAP_VM_TYPES => host.vm_types as i32,
         // KVM cannot emulate the writes of a guest whose state it does not see, nor put it into SMM.
         KVM_CAP_READONLY_MEM | KVM_CAP_X86_SMM => i32::from(!protected),
         KVM_CAP_MULTI_ADDRESS_SPACE => match vm_type {

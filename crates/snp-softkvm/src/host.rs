@@ -16,6 +16,8 @@ pub(crate) struct Host {
     pub(crate) profile: &'static UapiProfile,
     pub(crate) config: PlatformConfig,
     pub(crate) processor: Arc<dyn Processor>,
+    /// KVM_CAP_VM_TYPES.
+    pub(crate) vm_types: u32,
     pub(crate) firmware: Mutex<Firmware>,
     pub(crate) frames: Mutex<FrameAllocator>,
     asids: Mutex<Asids>,
@@ -23,6 +25,8 @@ pub(crate) struct Host {
     unmodelled: Mutex<Vec<(String, u64)>>,
 }
 
+/// Default, software-protected, SEV, SEV-ES and SNP.
+const ALL_VM_TYPES: u32 = 0x1f;
 /// The most kinds of requests that are remembered as not modelled.
 const UNMODELLED_LIMIT: usize = 1000;
 
@@ -38,6 +42,7 @@ impl Host {
         Self {
             profile,
             processor,
+            vm_types: ALL_VM_TYPES,
             frames: Mutex::new(FrameAllocator::new(config.physical_address_bits)),
             firmware: Mutex::new(Firmware::new(config.clone())),
             config,

@@ -30,6 +30,18 @@ impl SoftKvm {
         Self { host: Arc::new(Host::new(config, profile, processor)) }
     }
 
+    /// The same host with some VM types only, as a bit mask by their numbers: one on which kvm_amd's parameters switch SEV,
+    /// SEV-ES or SNP off, or whose ASIDs are all of one kind. The default type is always there.
+    ///
+    /// # Panics
+    /// If something was created already.
+    #[must_use]
+    pub fn with_vm_types(mut self, types: u32) -> Self {
+        let host = Arc::get_mut(&mut self.host).expect("nothing was created yet");
+        host.vm_types &= types | 1 << KVM_X86_DEFAULT_VM;
+        self
+    }
+
     pub(crate) fn host(&self) -> &Host {
         &self.host
     }
@@ -44,7 +56,7 @@ impl SoftKvm {
     /// # Errors
     /// EINVAL: a VM type that the host does not have (Intel TDX, and all unknown numbers).
     pub fn create_vm(&self, vm_type: u64) -> Result<Vm, Errno> {
-        if vm_type > KVM_X86_SNP_VM {
+        if vm_type > KVM_X86_SNP_VM || self.host.vm_types >> vm_type & 1 == 0 {
             return Err(Errno::EINVAL);
         }
         Ok(Vm::new(self.host.clone(), vm_type))

@@ -41,6 +41,22 @@ fn vm_types() {
 }
 
 #[test]
+fn a_host_without_some_vm_types() {
+    let kvm = SoftKvm::new(PlatformConfig::genoa(), &profiles::MAINLINE).with_vm_types(1 << KVM_X86_SNP_VM);
+    assert_eq!(kvm.check_extension(KVM_CAP_VM_TYPES), 0x11);
+    for (vm_type, expected) in [
+        (KVM_X86_DEFAULT_VM, None),
+        (KVM_X86_SW_PROTECTED_VM, Some(Errno::EINVAL)),
+        (KVM_X86_SEV_VM, Some(Errno::EINVAL)),
+        (KVM_X86_SEV_ES_VM, Some(Errno::EINVAL)),
+        (KVM_X86_SNP_VM, None),
+        (u64::MAX, Some(Errno::EINVAL)),
+    ] {
+        assert_eq!(kvm.create_vm(vm_type).err(), expected, "{vm_type}");
+    }
+}
+
+#[test]
 fn capabilities_tell_the_profiles_apart() {
     for (profile, direct, state) in [
         (&profiles::MAINLINE, 0, 0),

@@ -35,6 +35,12 @@ struct Expectation {
     expect: Verdict,
     #[serde(default)]
     reason: String,
+    /// Of `snp exec`.
+    #[serde(default)]
+    options: Vec<String>,
+    /// What a test has to say that is not expected to pass.
+    #[serde(default)]
+    says: String,
 }
 
 pub(super) fn run(programs: &Programs, artifacts: &Artifacts, table: &mut Table) -> Result<()> {
@@ -47,14 +53,19 @@ pub(super) fn run(programs: &Programs, artifacts: &Artifacts, table: &mut Table)
         let output = process::command("timeout")
             .arg(SECONDS)
             .arg(&programs.snp)
-            .args(["exec", "--"])
+            .arg("exec")
+            .args(&expectation.options)
+            .arg("--")
             .arg(&path)
             .current_dir(&tests)
             .output()
             .with_context(|| format!("cannot run {}", expectation.name))?;
         let found = verdict(output.status.code());
+        let text = String::from_utf8_lossy(&output.stderr);
         let reason = if found == expectation.expect { expectation.reason } else { said(&output) };
-        table.push(Row { name: expectation.name, expected: expectation.expect, found, reason });
+        let name = [&[expectation.name], expectation.options.as_slice()].concat().join(" ");
+        ensure!(text.contains(&expectation.says), "{name} does not say {:?}: {text}", expectation.says);
+        table.push(Row { name, expected: expectation.expect, found, reason });
     }
     Ok(())
 }

@@ -16,6 +16,7 @@ use clap::{Args, ValueEnum};
 pub(crate) use record::RecordArgs;
 use report::Report;
 use scratch::Scratch;
+use snp_abi::kvm::{KVM_X86_DEFAULT_VM, KVM_X86_SEV_ES_VM, KVM_X86_SEV_VM, KVM_X86_SNP_VM, KVM_X86_SW_PROTECTED_VM};
 
 use crate::launch::{PlatformName, ProfileName};
 
@@ -30,6 +31,10 @@ pub(crate) struct ExecArgs {
     /// The product line.
     #[arg(long, value_name = "NAME", default_value = "genoa")]
     platform: PlatformName,
+
+    /// The confidential VM types that KVM offers, as on a host where the others are switched off.
+    #[arg(long, value_name = "TYPES", value_delimiter = ',', default_value = "sev,sev-es,snp")]
+    vm_types: Vec<VmType>,
 
     /// What KVM_RUN does, as long as no processor model runs the guest: end the program after a finished launch, or fail.
     #[arg(long, value_name = "HOW", default_value = "stop")]
@@ -61,6 +66,27 @@ enum VcpuRun {
     Refuse,
 }
 
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum VmType {
+    /// Plain SEV.
+    Sev,
+    /// SEV-ES.
+    SevEs,
+    /// SEV-SNP.
+    Snp,
+}
+
+impl VmType {
+    /// KVM_CREATE_VM's number.
+    fn number(self) -> u64 {
+        match self {
+            Self::Sev => KVM_X86_SEV_VM,
+            Self::SevEs => KVM_X86_SEV_ES_VM,
+            Self::Snp => KVM_X86_SNP_VM,
+        }
+    }
+}
+
 /// The library's file name, and the variable that names its path.
 const LIBRARY: &str = "libsnp_shim.so";
 const LIBRARY_VARIABLE: &str = "SNPKIT_SHIM";
@@ -70,6 +96,7 @@ pub(crate) fn run(args: &ExecArgs) -> Result<ExitCode> {
         ("SNPKIT_SHIM_PROFILE", name_of(args.profile)),
         ("SNPKIT_SHIM_PLATFORM", name_of(args.platform)),
         ("SNPKIT_SHIM_VCPU_RUN", name_of(args.vcpu_run)),
+        ("SNPKIT_SHIM_VM_TYPES", numbers(&args.vm_types)),
     ];
     let transcript = args.transcript.as_deref().map(Scratch::create).transpose()?;
     let report = Report::create()?;
@@ -115,6 +142,12 @@ impl Preloaded {
         let _ = ctrlc::set_handler(|| {});
         self.command.status().with_context(|| format!("cannot run {}", self.path.display()))
     }
+}
+
+/// Numbers of VM types, with those that every KVM has.
+fn numbers(types: &[VmType]) -> String {
+    let all = [KVM_X86_DEFAULT_VM, KVM_X86_SW_PROTECTED_VM].into_iter().chain(types.iter().map(|kind| kind.number()));
+    all.map(|number| number.to_string()).collect::<Vec<_>>().join(",")
 }
 
 fn name_of(value: impl ValueEnum) -> String {
