@@ -39,9 +39,10 @@ pub enum Hazard {
         /// The first.
         gpa: Gpa,
     },
-    /// A VMSA where no processor can run it.
+    /// A VMSA where Linux takes none: processors with SEV-SNP may report a false RMP violation when a large page is mapped
+    /// over a VMSA that begins one (Linux 7.3, arch/x86/kvm/svm/sev.c, the allocation of pages for VMSAs).
     #[error(
-        "the VMSA lies at {gpa}, which is 2 MiB-aligned: processors with erratum 1654 refuse to run it; move it by a page"
+        "the VMSA lies at {gpa}, which is 2 MiB-aligned: Linux takes none there, for an RMP erratum; move it by a page"
     )]
     AlignedVmsa {
         /// Where.
