@@ -29,10 +29,12 @@ const RULES: &[Rule] = &[
         tests_use: &["snp-guests"],
     },
     Rule { name: "snp-asp", uses: &["snp-abi", "snp-sha384"], tests_use: &["snp-attest"] },
+    Rule { name: "snp-memory", uses: &[], tests_use: &[] },
+    Rule { name: "snp-vcpu", uses: &["snp-abi", "snp-memory", "snp-vmsa"], tests_use: &[] },
     Rule {
         name: "snp-softkvm",
-        uses: &["snp-abi", "snp-asp", "snp-launch", "snp-sha384"],
-        tests_use: &["snp-attest", "snp-vmsa"],
+        uses: &["snp-abi", "snp-asp", "snp-launch", "snp-memory", "snp-sha384", "snp-vcpu", "snp-vmsa"],
+        tests_use: &["snp-attest", "snp-guests"],
     },
     Rule {
         name: "snp-transcript",
@@ -41,7 +43,7 @@ const RULES: &[Rule] = &[
     },
     Rule {
         name: "snp-shim",
-        uses: &["snp-abi", "snp-asp", "snp-softkvm", "snp-transcript"],
+        uses: &["snp-abi", "snp-asp", "snp-memory", "snp-softkvm", "snp-transcript"],
         tests_use: &["snp-launch", "snp-vmsa"],
     },
     Rule { name: "snp-kvm", uses: &["snp-abi", "snp-launch", "snp-sha384"], tests_use: &[] },
@@ -65,6 +67,7 @@ const RULES: &[Rule] = &[
             "snp-sha384",
             "snp-softkvm",
             "snp-transcript",
+            "snp-vcpu",
             "snp-vmsa",
         ],
         tests_use: &[],
@@ -87,10 +90,12 @@ const CORES: &[&str] = &[
     "snp-html",
     "snp-image",
     "snp-launch",
+    "snp-memory",
     "snp-reference",
     "snp-sha384",
     "snp-softkvm",
     "snp-transcript",
+    "snp-vcpu",
     "snp-vmsa",
 ];
 
@@ -300,6 +305,7 @@ const UNSAFE: &[&str] = &[
     "crates/snp-cli/src/map.rs",
     "crates/snp-kvm/src/launcher.rs",
     "crates/snp-kvm/src/raw.rs",
+    "crates/snp-memory/src/lib.rs",
     "crates/snp-shim/src/real.rs",
     "crates/snp-shim/src/spin.rs",
     "crates/snp-shim/src/descriptor.rs",
