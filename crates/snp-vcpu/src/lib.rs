@@ -2,8 +2,8 @@
 //!
 //! [`State`] is the architectural state of one virtual processor, loaded from a VMSA and stored back to it. A [`Processor`]
 //! runs it against a [`GuestMemory`], which answers for nested paging and the RMP, until there is an [`Exit`]: what a
-//! hypervisor would learn by #VMEXIT. [`Interpreter`] is the one that this crate has. It knows no KVM: whoever calls it
-//! is the hypervisor.
+//! hypervisor would learn by #VMEXIT. It knows no KVM: whoever
+//! calls it is the hypervisor.
 //!
 //! The model does no I/O and has no clock: time is counted in instructions. The same state, memory and limits give the same
 //! exit.
