@@ -91,6 +91,11 @@ pub enum Exit {
 }
 
 /// What a port instruction wants.
+///
+/// OUT and OUTS exit after their item was read: registers are advanced, and RIP is past the instruction, or still on it if a
+/// REP prefix asks for more items. IN exits before: the hypervisor writes RAX and sets RIP to `next_rip`. INS exits before as
+/// well: the hypervisor appends the bytes of one to `count` items to [`State::port_input`](crate::State::port_input) and runs
+/// the instruction again, which takes them one by one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PortAccess {
     /// The port.
@@ -99,14 +104,13 @@ pub struct PortAccess {
     pub size: u8,
     /// IN or INS.
     pub input: bool,
-    /// INS or OUTS: what is written was read from memory; what is read goes to memory, by the hypervisor's
-    /// `State::mmio`-like replay: see `data`.
+    /// INS or OUTS.
     pub string: bool,
-    /// With a REP prefix: how many items RCX still asks for, else 1.
+    /// How many items INS still asks for, up to the end of the page that it writes; else 1.
     pub count: u64,
-    /// What OUT or OUTS writes (one item).
+    /// What OUT or OUTS writes.
     pub data: u32,
-    /// After the instruction. A string instruction is run again until its count is done.
+    /// After the instruction.
     pub next_rip: u64,
 }
 

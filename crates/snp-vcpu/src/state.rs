@@ -137,6 +137,8 @@ pub struct State {
     /// What the hypervisor answered to accesses to memory-mapped devices of the instruction that is about to be executed
     /// again, in their order: address and bytes of reads, address and nothing of writes.
     pub mmio: VecDeque<(u64, Vec<u8>)>,
+    /// What the hypervisor read from a port for the INS that is about to be executed again: the bytes of whole items.
+    pub port_input: VecDeque<u8>,
 }
 
 impl State {
@@ -224,6 +226,7 @@ impl Default for State {
             nmi_blocked: false,
             event_inj: 0,
             mmio: VecDeque::new(),
+            port_input: VecDeque::new(),
         }
     }
 }
