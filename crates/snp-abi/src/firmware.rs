@@ -4,7 +4,7 @@ use core::fmt;
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use crate::{Asid, GuestPolicy, layout::abi_layout};
+use crate::{Asid, GuestPolicy, TcbVersion, layout::abi_layout};
 
 /// A status code of the firmware; user space finds it in `kvm_sev_cmd.error`.
 ///
@@ -183,15 +183,6 @@ pub struct GuestStatus {
     /// VCEK_DIS: reports may not be signed with the VCEK.
     pub vcek_disabled: bool,
 }
-
-/// A TCB version: the security patch levels of bootloader, TEE, SNP firmware and microcode (and the FMC on Turin), packed
-/// as the product line packs them.
-///
-/// # Source
-/// AMD 56860, "TCB Version".
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(transparent)]
-pub struct TcbVersion(pub u64);
 
 /// The answer of SNP_PLATFORM_STATUS.
 ///

@@ -24,18 +24,25 @@ pub mod kvm;
 mod layout;
 mod page_info;
 mod policy;
+mod report;
 mod rmp;
 mod secrets;
+mod tcb;
 mod vmsa;
 
 pub use address::{Asid, Gfn, Gpa, PAGE_SIZE, Pfn, Vmpl};
 pub use cpuid::{CPUID_FUNCTION_LIMIT, CpuidFunction, CpuidPage};
 pub use errno::Errno;
-pub use firmware::{Command, FwStatus, GuestState, GuestStatus, SnpPlatformStatus, TcbVersion};
+pub use firmware::{Command, FwStatus, GuestState, GuestStatus, SnpPlatformStatus};
 pub use id_block::{CURVE_P384, EcdsaPublicKey, EcdsaSignature, ID_BLOCK_VERSION, IdAuth, IdBlock, KeyAlgorithm};
 pub use layout::{AbiLayout, FieldLayout};
 pub use page_info::{LaunchDigest, PageInfo, PageType, VmplPermissions};
 pub use policy::GuestPolicy;
+pub use report::{
+    AttestationReport, CpuidSignature, FirmwareVersion, MitigationVectors, PlatformInfo, ReportVersion, SignerInfo,
+    SigningKey,
+};
 pub use rmp::{PageSize, PageState, RmpEntry};
 pub use secrets::SecretsPage;
+pub use tcb::{ProductLine, TcbComponent, TcbParts, TcbVersion};
 pub use vmsa::{LEGACY_VMSA_GPA, Segment, SevFeatures, Vmsa};
