@@ -17,6 +17,7 @@ mod extended;
 mod memory;
 mod operands;
 mod state;
+mod x87;
 
 pub use exception::{Exception, Trap};
 pub use exit::{Exit, Limits, NestedFaultExit, PortAccess};
