@@ -16,15 +16,19 @@ mod exit;
 mod extended;
 mod memory;
 mod operands;
+mod simd;
 mod state;
 mod x87;
+mod xsave;
 
 pub use exception::{Exception, Trap};
 pub use exit::{Exit, Limits, NestedFaultExit, PortAccess};
 pub use extended::Extended;
 pub use memory::{Access, AccessKind, GuestMemory, MappedPage, NestedFault, Pvalidate, RmpAdjust, RmpResult};
 pub use operands::Operands;
+pub use simd::execute as execute_simd;
 pub use state::{Segments, State};
+pub use xsave::execute as execute_xsave;
 
 /// An engine that runs a processor's state.
 pub trait Processor: std::fmt::Debug + Send {
