@@ -14,6 +14,8 @@
 mod exception;
 mod exit;
 mod extended;
+mod flat;
+mod interpreter;
 mod memory;
 mod operands;
 mod simd;
@@ -24,6 +26,8 @@ mod xsave;
 pub use exception::{Exception, Trap};
 pub use exit::{Exit, Limits, NestedFaultExit, PortAccess};
 pub use extended::Extended;
+pub use flat::FlatMemory;
+pub use interpreter::Interpreter;
 pub use memory::{Access, AccessKind, GuestMemory, MappedPage, NestedFault, Pvalidate, RmpAdjust, RmpResult};
 pub use operands::Operands;
 pub use simd::execute as execute_simd;
