@@ -34,15 +34,20 @@ errnos! {
     E2BIG = 7, "Argument list too long.";
     EBADF = 9, "Bad file descriptor.";
     ENOMEM = 12, "Out of memory.";
+    EACCES = 13, "Permission denied.";
     EFAULT = 14, "Bad address.";
     EBUSY = 16, "Device or resource busy.";
     EEXIST = 17, "File exists.";
     ENODEV = 19, "No such device.";
     EINVAL = 22, "Invalid argument.";
     ENOTTY = 25, "Inappropriate ioctl for device.";
+    EFBIG = 27, "File too large.";
     ENOSPC = 28, "No space left on device.";
+    ENAMETOOLONG = 36, "File name too long.";
     ENOSYS = 38, "Function not implemented.";
+    EBADMSG = 74, "Not a data message.";
     EOPNOTSUPP = 95, "Operation not supported.";
+    ETIMEDOUT = 110, "Connection timed out.";
 }
 
 impl fmt::Display for Errno {

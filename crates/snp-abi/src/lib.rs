@@ -19,6 +19,7 @@ mod address;
 mod cpuid;
 mod errno;
 mod firmware;
+mod guest_message;
 mod id_block;
 pub mod kvm;
 mod layout;
@@ -27,6 +28,7 @@ mod policy;
 mod report;
 mod rmp;
 mod secrets;
+pub mod sev_guest;
 mod tcb;
 mod vmsa;
 
@@ -34,6 +36,10 @@ pub use address::{Asid, Gfn, Gpa, PAGE_SIZE, Pfn, Vmpl};
 pub use cpuid::{CPUID_FUNCTION_LIMIT, CpuidFunction, CpuidPage};
 pub use errno::Errno;
 pub use firmware::{Command, FwStatus, GuestState, GuestStatus, SnpPlatformStatus};
+pub use guest_message::{
+    GuestFieldSelect, GuestMessageHeader, KeyRequest, KeyRequest2, KeyResponse, KeySelect, MessageType, ReportRequest,
+    ReportResponseHeader, TscInfoRequest, TscInfoResponse,
+};
 pub use id_block::{CURVE_P384, EcdsaPublicKey, EcdsaSignature, ID_BLOCK_VERSION, IdAuth, IdBlock, KeyAlgorithm};
 pub use layout::{AbiLayout, FieldLayout};
 pub use page_info::{LaunchDigest, PageInfo, PageType, VmplPermissions};

@@ -1,6 +1,6 @@
 //! What the platform is: data, not code.
 
-use snp_abi::{CpuidFunction, GuestPolicy, TcbVersion};
+use snp_abi::{CpuidFunction, FirmwareVersion, GuestPolicy, ProductLine, ReportVersion, TcbVersion};
 
 /// A product line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -22,6 +22,15 @@ pub struct AsidRanges {
     pub max: u32,
 }
 
+/// A release of the firmware.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Release {
+    /// Its version.
+    pub version: FirmwareVersion,
+    /// Its TCB version.
+    pub tcb: TcbVersion,
+}
+
 /// The platform's configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PlatformConfig {
@@ -31,8 +40,18 @@ pub struct PlatformConfig {
     pub api: (u8, u8),
     /// The firmware's build number.
     pub build: u8,
-    /// Current and reported TCB.
+    /// Current TCB; reports claim the committed one until SNP_CONFIG says otherwise.
     pub tcb: TcbVersion,
+    /// The firmware that is committed, if it is not the running one.
+    pub committed: Option<Release>,
+    /// VERSION of attestation reports, if it is not the one that the firmware's version gives.
+    pub report_version: Option<ReportVersion>,
+    /// The verified mitigation vector.
+    pub mitigations: u64,
+    /// A VLEK hashstick is loaded from the start.
+    pub vlek: bool,
+    /// Frequency of the host's TSC in kHz.
+    pub tsc_khz: u32,
     /// The ASIDs.
     pub asids: AsidRanges,
     /// Position of the C-bit in a page-table entry.
@@ -41,6 +60,10 @@ pub struct PlatformConfig {
     pub physical_address_bits: u8,
     /// SMT is enabled.
     pub smt_enabled: bool,
+    /// Transparent SME is enabled.
+    pub tsme_enabled: bool,
+    /// Memory has error correction.
+    pub ecc_enabled: bool,
     /// Number of sockets.
     pub sockets: u8,
     /// CXL memory or devices are populated.
@@ -82,10 +105,17 @@ impl PlatformConfig {
             build: 37,
             // Microcode 0xd3, SNP 0x14, TEE 0, bootloader 4.
             tcb: TcbVersion(0xd314_0000_0000_0004),
+            committed: None,
+            report_version: None,
+            mitigations: 0,
+            vlek: false,
+            tsc_khz: 2_450_000,
             asids: AsidRanges { es_max: 99, max: 509 },
             c_bit: 51,
             physical_address_bits: 48,
             smt_enabled: true,
+            tsme_enabled: false,
+            ecc_enabled: true,
             sockets: 1,
             cxl_populated: false,
             mem_aes_256_xts: false,
@@ -106,6 +136,7 @@ impl PlatformConfig {
             api: (1, 58),
             build: 6,
             tcb: TcbVersion(0x5417_0000_0000_000a),
+            mitigations: 0b11,
             asids: AsidRanges { es_max: 99, max: 1006 },
             physical_address_bits: 52,
             mem_aes_256_xts: true,
@@ -140,6 +171,25 @@ impl PlatformConfig {
         self.product.signature()
     }
 
+    /// The running firmware.
+    pub fn running(&self) -> Release {
+        let (major, minor) = self.api;
+        Release { version: FirmwareVersion { major, minor, build: self.build }, tcb: self.tcb }
+    }
+
+    /// VERSION of the platform's attestation reports.
+    ///
+    /// # Source
+    /// google/go-sev-guest, `abi.go`, for versions 2, 3 and 5; that 1.57 gives version 4 is this model's reading.
+    pub fn attestation_report_version(&self) -> ReportVersion {
+        self.report_version.unwrap_or(match self.api {
+            api if api < (1, 56) => ReportVersion::V2,
+            (1, 56) => ReportVersion::V3,
+            (1, 57) => ReportVersion::V4,
+            _ => ReportVersion::V5,
+        })
+    }
+
     /// Whether the firmware has SNP_FEATURE_INFO, new in 1.56.
     pub(crate) fn feature_info(&self) -> bool {
         self.api >= (1, 56)
@@ -153,6 +203,15 @@ impl Default for PlatformConfig {
 }
 
 impl Product {
+    /// The product line by which AMD certifies its keys.
+    pub const fn line(self) -> ProductLine {
+        match self {
+            Self::Milan => ProductLine::Milan,
+            Self::Genoa => ProductLine::Genoa,
+            Self::Turin => ProductLine::Turin,
+        }
+    }
+
     /// CPUID Fn0000_0001_EAX of the product line's first stepping in use.
     pub const fn signature(self) -> u32 {
         match self {

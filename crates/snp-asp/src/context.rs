@@ -1,6 +1,8 @@
 //! Guest contexts: what the firmware keeps about one guest.
 
-use snp_abi::{Asid, Gpa, GuestPolicy, GuestState, GuestStatus, LaunchDigest, PageInfo, PageType, VmplPermissions};
+use snp_abi::{
+    Asid, Gpa, GuestPolicy, GuestState, GuestStatus, LaunchDigest, PageInfo, PageType, TcbVersion, VmplPermissions,
+};
 
 /// The firmware's context of one guest, GCTX.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +19,18 @@ pub(crate) struct GuestContext {
     pub(crate) migration_image_digest: LaunchDigest,
     /// VMPCK0 to VMPCK3.
     pub(crate) vmpcks: [[u8; 32]; 4],
+    /// Messages so far under each VMPCK, requests and responses.
+    pub(crate) message_counts: [u64; 4],
+    /// A secrets page was launched, so that the guest knows its VMPCKs.
+    pub(crate) has_secrets: bool,
+    /// VMRK, the root of keys that only this guest can derive.
+    pub(crate) vmrk: [u8; 32],
+    /// REPORT_ID.
+    pub(crate) report_id: [u8; 32],
+    /// The TCB when the guest was launched.
+    pub(crate) launch_tcb: TcbVersion,
+    /// The mitigation vector when the guest was launched.
+    pub(crate) launch_mitigations: u64,
     pub(crate) identity: GuestIdentity,
 }
 
@@ -39,8 +53,16 @@ pub struct GuestIdentity {
     pub vcek_disabled: bool,
 }
 
+/// What is random about a guest on hardware, and follows from seed and count here.
+pub(crate) struct GuestSecrets {
+    pub(crate) vmpcks: [[u8; 32]; 4],
+    pub(crate) vmrk: [u8; 32],
+    pub(crate) report_id: [u8; 32],
+}
+
 impl GuestContext {
-    pub(crate) fn new(vmpcks: [[u8; 32]; 4]) -> Self {
+    pub(crate) fn new(secrets: GuestSecrets) -> Self {
+        let GuestSecrets { vmpcks, vmrk, report_id } = secrets;
         Self {
             state: GuestState::Init,
             asid: None,
@@ -51,6 +73,12 @@ impl GuestContext {
             digest: LaunchDigest::ZERO,
             migration_image_digest: LaunchDigest::ZERO,
             vmpcks,
+            message_counts: [0; 4],
+            has_secrets: false,
+            vmrk,
+            report_id,
+            launch_tcb: TcbVersion(0),
+            launch_mitigations: 0,
             identity: GuestIdentity::default(),
         }
     }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use snp_abi::{Asid, FwStatus, GuestPolicy, GuestStatus, LaunchDigest, PageState, Pfn, RmpEntry, SnpPlatformStatus};
 
-use crate::context::{GuestContext, GuestIdentity};
+use crate::context::{GuestContext, GuestIdentity, GuestSecrets};
 use crate::reporting::Reporting;
 use crate::sev::SevGuest;
 use crate::{PlatformConfig, Rmp, RmpUpdate, RmpUpdateError, SealedPage, policy};
@@ -31,6 +31,7 @@ impl Firmware {
     /// An initialised platform without guests, all of whose memory is the hypervisor's.
     pub fn new(config: PlatformConfig) -> Self {
         Self {
+            reporting: Reporting::new(&config),
             config,
             rmp: Rmp::default(),
             contexts: BTreeMap::new(),
@@ -38,7 +39,6 @@ impl Firmware {
             created: 0,
             sev_guests: BTreeMap::new(),
             sev_started: 0,
-            reporting: Reporting::default(),
         }
     }
 
@@ -73,8 +73,12 @@ impl Firmware {
     pub fn gctx_create(&mut self, gctx: Pfn) -> Result<(), FwStatus> {
         self.want_state(gctx, &[PageState::Firmware])?;
         self.created += 1;
-        let vmpcks = std::array::from_fn(|vmpl| self.derive_key("VMPCK", &[self.created, vmpl as u64]));
-        self.contexts.insert(gctx, GuestContext::new(vmpcks));
+        let secrets = GuestSecrets {
+            vmpcks: std::array::from_fn(|vmpl| self.derive_key("VMPCK", &[self.created, vmpl as u64])),
+            vmrk: self.derive_key("VMRK", &[self.created]),
+            report_id: self.derive_key("REPORT_ID", &[self.created]),
+        };
+        self.contexts.insert(gctx, GuestContext::new(secrets));
         self.set_state(gctx, |entry| entry.state = PageState::Context);
         Ok(())
     }
@@ -199,7 +203,7 @@ impl Firmware {
         }
     }
 
-    /// The chip's ID, 64 bytes derived from the seed.
+    /// The chip's ID, derived from the seed: 64 bytes, of which Turin uses 8.
     pub fn chip_id(&self) -> [u8; 64] {
         let mut id = [0; 64];
         let parts = [b"chip ID, first part".as_slice(), b"chip ID, last part"];
@@ -207,6 +211,7 @@ impl Firmware {
             let message = [self.config.seed.as_slice(), part].concat();
             half.copy_from_slice(&snp_sha384::sha384(&message)[..32]);
         }
+        id[self.config.product.line().hwid_len()..].fill(0);
         id
     }
 
@@ -280,7 +285,7 @@ impl Firmware {
     }
 
     /// A 256-bit secret that depends on the platform's seed, its purpose and the numbers given, and on nothing else.
-    fn derive_key(&self, purpose: &str, numbers: &[u64]) -> [u8; 32] {
+    pub(crate) fn derive_key(&self, purpose: &str, numbers: &[u64]) -> [u8; 32] {
         let mut message = b"snpkit test secret: ".to_vec();
         message.extend_from_slice(&self.config.seed);
         message.extend_from_slice(purpose.as_bytes());

@@ -4,7 +4,7 @@ use snp_abi::{
     CpuidPage, FwStatus, GuestPolicy, GuestState, IdAuth, IdBlock, PAGE_SIZE, PageSize, PageState, PageType, Pfn,
     RmpEntry, SecretsPage, VmplPermissions,
 };
-use zerocopy::{FromBytes, IntoBytes};
+use zerocopy::FromBytes;
 
 use crate::context::{GuestContext, MeasuredPage};
 use crate::{Firmware, SealedPage, cpuid, id_block, policy};
@@ -85,8 +85,11 @@ impl Firmware {
             let allowed = start.policy.has(GuestPolicy::MIGRATE_MA);
             return Err(if allowed { FwStatus::UNSUPPORTED } else { FwStatus::POLICY_FAILURE });
         }
+        let (launch_tcb, launch_mitigations) = (self.config.tcb, self.config.mitigations);
         let context = self.context_mut(gctx)?;
         context.state = GuestState::Launch;
+        context.launch_tcb = launch_tcb;
+        context.launch_mitigations = launch_mitigations;
         context.policy = start.policy;
         context.imi_enabled = start.imi;
         context.desired_tsc_khz = start.desired_tsc_khz;
@@ -120,10 +123,11 @@ impl Firmware {
         let context = self.contexts.get_mut(&gctx).expect("checked");
         let page = match update.page_type {
             PageType::ZERO => SealedPage::zero(),
-            PageType::SECRETS => secrets(context, self.config.signature()),
+            PageType::SECRETS => SealedPage::copy_of(&secrets(context, self.config.signature())),
             PageType::CPUID => cpuid::check(&self.config.cpuid, page)?,
             _ => page,
         };
+        context.has_secrets |= update.page_type == PageType::SECRETS;
         context.measure(&MeasuredPage {
             page_type: update.page_type,
             gpa: entry.gpa,
@@ -188,6 +192,13 @@ impl Firmware {
         Ok(())
     }
 
+    /// What the guest finds in its secrets page, `None` if none was launched: for whoever plays the guest, as no command tells
+    /// it.
+    pub fn secrets_page(&self, gctx: Pfn) -> Option<Box<SecretsPage>> {
+        let context = self.contexts.get(&gctx).filter(|context| context.has_secrets)?;
+        Some(Box::new(zerocopy::transmute!(secrets(context, self.config.signature()))))
+    }
+
     fn want_guest_state(&self, gctx: Pfn, state: GuestState) -> Result<(), FwStatus> {
         if self.context(gctx)?.state == state { Ok(()) } else { Err(FwStatus::INVALID_GUEST_STATE) }
     }
@@ -211,9 +222,9 @@ fn contents(page_type: PageType, page: &SealedPage) -> [u8; 48] {
 /// # Source
 /// AMD 56860, SNP_LAUNCH_UPDATE, "Secrets Page Format". VMSA_TWEAK_BITMAP and TSC_FACTOR are left zero: VMSA register
 /// protection and Secure TSC are not modelled.
-fn secrets(context: &GuestContext, signature: u32) -> SealedPage {
+fn secrets(context: &GuestContext, signature: u32) -> [u8; PAGE_SIZE] {
     let [vmpck0, vmpck1, vmpck2, vmpck3] = context.vmpcks;
-    let page = SecretsPage {
+    zerocopy::transmute!(SecretsPage {
         version: SECRETS_VERSION,
         flags: u32::from(context.imi_enabled),
         fms: signature,
@@ -223,8 +234,7 @@ fn secrets(context: &GuestContext, signature: u32) -> SealedPage {
         vmpck2,
         vmpck3,
         ..SecretsPage::default()
-    };
-    SealedPage::copy_of(page.as_bytes().try_into().expect("a secrets page is a page"))
+    })
 }
 
 /// A CPUID page out of a sealed one.

@@ -11,18 +11,26 @@
 mod config;
 mod context;
 mod cpuid;
+mod derived_key;
+mod endorsement;
 mod firmware;
+mod guest_request;
 mod id_block;
 mod launch;
+mod message;
 mod page;
 mod policy;
+mod report;
 mod reporting;
 mod rmp;
 mod sev;
+mod tsc_info;
 
-pub use config::{AsidRanges, PlatformConfig, Product};
+pub use config::{AsidRanges, PlatformConfig, Product, Release};
 pub use context::GuestIdentity;
+pub use endorsement::{Endorsement, EndorsementKey};
 pub use firmware::Firmware;
+pub use guest_request::RefusedRequest;
 pub use launch::{LaunchFinish, LaunchStart, LaunchUpdate, RefusedPage};
 pub use page::{SealedPage, WrongLength};
 pub use reporting::{SNP_CONFIG_LEN, VLEK_HASHSTICK_LEN};

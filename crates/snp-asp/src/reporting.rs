@@ -2,17 +2,36 @@
 
 use snp_abi::{FwStatus, TcbVersion};
 
-use crate::Firmware;
+use crate::{Firmware, PlatformConfig, Release};
 
 /// What the commands set up.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Reporting {
+    /// The firmware below which the platform does not go back.
+    pub(crate) committed: Release,
     /// `None` until SNP_CONFIG sets it.
     pub(crate) reported_tcb: Option<TcbVersion>,
     pub(crate) mask_chip_id: bool,
     pub(crate) mask_chip_key: bool,
     /// A VLEK hashstick was loaded.
     pub(crate) vlek: bool,
+}
+
+impl Reporting {
+    pub(crate) fn new(config: &PlatformConfig) -> Self {
+        Self {
+            committed: config.committed.unwrap_or(config.running()),
+            reported_tcb: None,
+            mask_chip_id: false,
+            mask_chip_key: false,
+            vlek: config.vlek,
+        }
+    }
+}
+
+/// Whether no component of a TCB version is above the same one of `limit`: each byte is the security version of one.
+pub(crate) fn at_most(tcb: TcbVersion, limit: TcbVersion) -> bool {
+    tcb.0.to_le_bytes().iter().zip(limit.0.to_le_bytes()).all(|(component, limit)| *component <= limit)
 }
 
 /// Bytes of the structure that SNP_CONFIG takes.
@@ -23,10 +42,10 @@ pub const VLEK_HASHSTICK_LEN: usize = 432;
 impl Firmware {
     /// The TCB version that reports claim.
     pub fn reported_tcb(&self) -> TcbVersion {
-        self.reporting.reported_tcb.unwrap_or(self.config.tcb)
+        self.reporting.reported_tcb.unwrap_or(self.reporting.committed.tcb)
     }
 
-    /// SNP_CONFIG: REPORTED_TCB (zero: the running firmware's again), MASK_CHIP_ID and MASK_CHIP_KEY, then reserved bits.
+    /// SNP_CONFIG: REPORTED_TCB (zero: the committed firmware's again), MASK_CHIP_ID and MASK_CHIP_KEY, then reserved bits.
     ///
     /// # Errors
     /// INVALID_PARAM: reserved bits are set, or a component of REPORTED_TCB is above the committed TCB's.
@@ -39,10 +58,7 @@ impl Firmware {
         let tcb = u64::from_le_bytes(std::array::from_fn(|i| config[i]));
         let flags = u32::from_le_bytes(std::array::from_fn(|i| config[8 + i]));
         let reserved = flags & !(MASK_CHIP_ID | MASK_CHIP_KEY) != 0 || config[12..].iter().any(|byte| *byte != 0);
-        // Each byte is the security version of one component.
-        let committed = self.config.tcb.0.to_le_bytes();
-        let above = tcb.to_le_bytes().iter().zip(committed).any(|(wanted, committed)| *wanted > committed);
-        if reserved || above {
+        if reserved || !at_most(TcbVersion(tcb), self.reporting.committed.tcb) {
             return Err(FwStatus::INVALID_PARAM);
         }
         self.reporting.reported_tcb = (tcb != 0).then_some(TcbVersion(tcb));
@@ -59,11 +75,12 @@ impl Firmware {
         self.reporting.vlek = true;
     }
 
-    /// SNP_COMMIT: the running firmware is the committed one already; what is reported follows it again.
+    /// SNP_COMMIT: the running firmware becomes the committed one; what is reported follows it.
     ///
     /// # Source
     /// AMD 56860, SNP_COMMIT.
     pub fn commit(&mut self) {
+        self.reporting.committed = self.config.running();
         self.reporting.reported_tcb = None;
     }
 }

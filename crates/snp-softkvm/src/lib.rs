@@ -21,6 +21,7 @@ mod devices;
 mod fpu;
 mod frames;
 mod guest_memfd;
+mod guest_request;
 mod host;
 mod host_msrs;
 pub mod ioctl;

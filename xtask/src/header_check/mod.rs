@@ -72,7 +72,7 @@ mod tests {
         }
         let kvm = "enum { THREE = 3 };\nstruct s { unsigned a; unsigned short type; unsigned x:1, y:1; };\n";
         std::fs::write(directory.path().join("linux/kvm.h"), kvm).unwrap();
-        for name in ["kvm_para.h", "psp-sev.h"] {
+        for name in ["kvm_para.h", "psp-sev.h", "sev-guest.h"] {
             std::fs::write(directory.path().join("linux").join(name), "").unwrap();
         }
         directory

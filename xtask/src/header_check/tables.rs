@@ -1,6 +1,7 @@
 //! What is compared.
 
 use snp_abi::kvm::{self, *};
+use snp_abi::sev_guest::*;
 use snp_abi::{AbiLayout, FwStatus, PageType, SnpPlatformStatus};
 
 /// A structure.
@@ -128,14 +129,40 @@ impl Tables {
         structures.push(Structure::of::<kvm_msr_filter_range>("kvm_msr_filter_range", &["pad"]));
         structures.push(Structure::of::<kvm_msr_filter>("kvm_msr_filter", &["pad"]));
         structures.push(Structure::of::<kvm_vcpu_events>("kvm_vcpu_events", &nested(kvm_vcpu_events::FIELDS)));
+        structures.extend(sev_guest());
         let bits = STATUS_BITS.iter().map(|&(name, byte, bit)| Bit { c_struct: STATUS, name, byte, bit }).collect();
         let mut numbers = kvm_numbers();
+        numbers.extend(sev_guest_numbers());
         let named = KVM_IOCTLS.iter().chain(KVM_CAPS).map(|&(number, name)| (name.to_owned(), u64::from(number)));
         numbers.extend(named);
         numbers.extend(page_types());
         numbers.extend(status_codes());
         Self { structures, bits, numbers }
     }
+}
+
+/// The uAPI of /dev/sev-guest. C's padding has no name; `fw_error` and `vmm_error` share `exitinfo2`.
+fn sev_guest() -> [Structure; 5] {
+    [
+        Structure::of::<snp_guest_request_ioctl>("snp_guest_request_ioctl", &["padding_0x1"]),
+        Structure::of::<snp_report_req>("snp_report_req", &[]),
+        Structure::of::<snp_derived_key_req>("snp_derived_key_req", &[]),
+        Structure::of::<snp_derived_key_resp>("snp_derived_key_resp", &[]),
+        Structure::of::<snp_ext_report_req>("snp_ext_report_req", &["padding_0x6c"]),
+    ]
+}
+
+fn sev_guest_numbers() -> Vec<(String, u64)> {
+    let response = ("sizeof(struct snp_report_resp)".to_owned(), SNP_REPORT_RESP_LEN as u64);
+    let mut numbers = numbers![
+        SNP_GET_REPORT,
+        SNP_GET_DERIVED_KEY,
+        SNP_GET_EXT_REPORT,
+        SNP_GUEST_VMM_ERR_INVALID_LEN,
+        SNP_GUEST_VMM_ERR_BUSY,
+    ];
+    numbers.push(response);
+    numbers
 }
 
 /// Fields that are spelt out here and nested in C; their neighbours and the size are compared.

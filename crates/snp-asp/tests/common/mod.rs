@@ -2,8 +2,13 @@
 
 #![allow(dead_code, reason = "each test takes what it needs")]
 
-use snp_abi::{Asid, Gpa, GuestPolicy, GuestState, PAGE_SIZE, PageSize, PageState, PageType, Pfn, VmplPermissions};
+use snp_abi::{
+    Asid, AttestationReport, FwStatus, Gpa, GuestPolicy, GuestState, MessageType, PAGE_SIZE, PageSize, PageState,
+    PageType, Pfn, ReportRequest, ReportResponseHeader, SecretsPage, VmplPermissions,
+};
 use snp_asp::{Firmware, LaunchFinish, LaunchStart, LaunchUpdate, PlatformConfig, RmpUpdate, SealedPage};
+use snp_sev_guest::Channel;
+use zerocopy::{FromBytes, IntoBytes};
 
 pub(crate) const GCTX: Pfn = Pfn(0x100);
 pub(crate) const ASID: Asid = Asid(7);
@@ -33,6 +38,53 @@ pub(crate) fn update(page_type: PageType) -> LaunchUpdate {
 
 pub(crate) fn page(fill: u8) -> SealedPage {
     SealedPage::copy_of(&[fill; PAGE_SIZE])
+}
+
+/// A running guest with a secrets page, and that page.
+pub(crate) fn running(config: PlatformConfig, finish: &LaunchFinish<'_>) -> (Firmware, SecretsPage) {
+    let mut firmware = Firmware::new(config);
+    firmware.rmp_update(GCTX, RmpUpdate::FIRMWARE).unwrap();
+    firmware.gctx_create(GCTX).unwrap();
+    firmware.launch_start(GCTX, &START).unwrap();
+    firmware.activate(GCTX, ASID).unwrap();
+    firmware.rmp_update(PAGE, RmpUpdate::pre_guest(ASID, GPA)).unwrap();
+    let secrets = firmware.launch_update(GCTX, &update(PageType::SECRETS), page(0)).unwrap();
+    firmware.launch_finish(GCTX, finish).unwrap();
+    (firmware, SecretsPage::read_from_bytes(secrets.as_bytes()).unwrap())
+}
+
+/// A guest that nothing is special about: the VCEK may sign for it.
+pub(crate) const PLAIN: LaunchFinish<'static> = LaunchFinish { vcek_disabled: false, ..FINISH };
+
+/// Sends a message and opens the answer.
+pub(crate) fn ask(
+    firmware: &mut Firmware,
+    channel: &mut Channel,
+    (msg_type, version): (MessageType, u8),
+    payload: &[u8],
+) -> Vec<u8> {
+    let request = channel.seal(msg_type, version, payload);
+    let response = firmware.guest_request(GCTX, &request).unwrap();
+    let answer = channel.open(&request, &response).unwrap();
+    channel.sent();
+    answer
+}
+
+/// The report that answers a request, or the STATUS of the answer.
+pub(crate) fn report(
+    firmware: &mut Firmware,
+    channel: &mut Channel,
+    request: &ReportRequest,
+) -> Result<AttestationReport, FwStatus> {
+    let answer = ask(firmware, channel, (MessageType::REPORT_REQ, 1), request.as_bytes());
+    let (header, rest) = ReportResponseHeader::read_from_prefix(&answer).unwrap();
+    let report = AttestationReport::read_from_bytes(rest).unwrap();
+    if header.status == 0 {
+        assert_eq!(header.report_size as usize, AttestationReport::LEN);
+        return Ok(report);
+    }
+    assert_eq!((header.report_size, report), (0, AttestationReport::default()));
+    Err(FwStatus(header.status))
 }
 
 /// A guest in `state`, or no guest at all; activated if `active`.
