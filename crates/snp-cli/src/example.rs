@@ -5,7 +5,6 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use clap::builder::PossibleValuesParser;
 use snp_abi::PageType;
 use snp_guests::Guest;
 use snp_image::{IgvmWriter, PageKind};
@@ -15,19 +14,32 @@ use crate::input;
 /// Write one of snpkit's own example guests as an IGVM file, with its own boot VMSA.
 #[derive(Args, Debug)]
 pub(crate) struct ExampleArgs {
-    /// The guest.
-    #[arg(value_parser = PossibleValuesParser::new(snp_guests::NAMES), value_name = "NAME")]
-    name: String,
+    /// The guest: hello, smp (smp:N starts at most N processors beside the first), probe:MODE; --list tells all.
+    #[arg(required_unless_present = "list", value_name = "NAME")]
+    name: Option<String>,
+
+    /// List the guests and what they do.
+    #[arg(long, conflicts_with_all = ["name", "output"])]
+    list: bool,
 
     /// Write the file here; `-` is standard output.
-    #[arg(short, long, value_name = "FILE")]
-    output: PathBuf,
+    #[arg(short, long, required_unless_present = "list", value_name = "FILE")]
+    output: Option<PathBuf>,
 }
 
-/// Writes the file.
+/// Writes the file, or lists.
 pub(crate) fn run(args: &ExampleArgs) -> Result<ExitCode> {
-    input::write(&args.output, "IGVM file", &igvm(&find(&args.name)?)?)?;
+    match (&args.name, &args.output) {
+        (Some(name), Some(output)) => input::write(output, "IGVM file", &igvm(&find(name)?)?)?,
+        _ => input::write("-".as_ref(), "list", list().as_bytes())?,
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The guests, one a line.
+fn list() -> String {
+    let guests = snp_guests::NAMES.iter().filter_map(|name| snp_guests::find(name));
+    guests.map(|guest| format!("{:<24}{}\n", guest.name, guest.summary)).collect()
 }
 
 /// The example guest of that name.
@@ -92,6 +104,9 @@ mod tests {
 
     #[test]
     fn unknown_guests_are_refused_by_name() {
-        assert_eq!(find("goodbye").unwrap_err().to_string(), "no example guest \"goodbye\": want one of hello");
+        assert_eq!(
+            find("goodbye").unwrap_err().to_string(),
+            format!("no example guest \"goodbye\": want one of {}", snp_guests::NAMES.join(", "))
+        );
     }
 }

@@ -49,7 +49,7 @@ pub(crate) fn guest() -> Guest {
     pages.push(GuestPage { gpa: SECRETS, page_type: PageType::SECRETS, data: Vec::new() });
     pages.push(GuestPage { gpa: CPUID, page_type: PageType::CPUID, data: Vec::new() });
     Guest {
-        name: "hello",
+        name: "hello".into(),
         summary: "maps a GHCB, prints one line through it, and asks to end",
         policy: GuestPolicy::DEFAULT,
         features,

@@ -6,7 +6,11 @@
 
 mod ghcb;
 mod hello;
+mod image;
 mod long_mode;
+mod probe;
+mod program;
+mod smp;
 
 use snp_abi::{Gpa, GuestPolicy, PageType, SevFeatures, Vmsa};
 
@@ -14,7 +18,7 @@ use snp_abi::{Gpa, GuestPolicy, PageType, SevFeatures, Vmsa};
 #[derive(Clone, Debug)]
 pub struct Guest {
     /// The name by which `snp example` and `snp launch --example` know it.
-    pub name: &'static str,
+    pub name: String,
     /// What it does, in one sentence.
     pub summary: &'static str,
     /// The policy to launch it with.
@@ -42,13 +46,28 @@ pub struct GuestPage {
     pub data: Vec<u8>,
 }
 
-/// The names of all guests.
-pub const NAMES: &[&str] = &["hello"];
+/// The names of all guests; those with a colon are modes of one guest.
+pub const NAMES: &[&str] = &[
+    "hello",
+    "smp",
+    "probe:unvalidated",
+    "probe:validated-twice",
+    "probe:private-access",
+    "probe:rmpadjust",
+    "probe:vmsa-write",
+    "probe:vmsa-2mib",
+    "probe:unregistered-ghcb",
+    "probe:foreign-apic-id",
+    "probe:page-state",
+];
 
-/// The guest of that name.
+/// The guest of that name: one of [`NAMES`], or `smp:N`, which starts at most N processors beside the first.
 pub fn find(name: &str) -> Option<Guest> {
-    match name {
-        "hello" => Some(hello::guest()),
+    match name.split_once(':') {
+        None if name == "hello" => Some(hello::guest()),
+        None if name == smp::NAME => Some(smp::guest(None)),
+        Some((smp::NAME, most)) => Some(smp::guest(Some(most.parse().ok()?))),
+        Some((probe::NAME, mode)) => probe::guest(mode),
         _ => None,
     }
 }

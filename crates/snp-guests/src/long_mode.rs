@@ -30,10 +30,9 @@ impl Tables {
         [table([next(1)]), table([next(2)]), table([next(3)]), table((0..512).map(leaf))]
     }
 
-    /// The descriptor table's page: null, 64-bit code at selector 8, data at selector 0x10. The processor starts with the
-    /// same segments in its hidden registers, so that it never has to load them.
+    /// The descriptor table's page.
     pub(crate) fn gdt_page(&self) -> Vec<u8> {
-        table([0, 0x00af_9b00_0000_ffff, 0x00cf_9300_0000_ffff])
+        gdt_page()
     }
 
     /// The VMSA of a processor that starts at `rip` with its stack at `rsp`, in 64-bit mode at privilege level 0, with
@@ -72,6 +71,66 @@ impl Tables {
             ..Vmsa::default()
         }
     }
+}
+
+/// Address space and descriptors of the guests that need more than [`Tables`]: the first GiB mapped twice, in 2 MiB pages.
+pub(crate) struct Aliased {
+    /// Four consecutive pages: PML4, PDPT, a PD with the C-bit, a PD without.
+    pub(crate) page_tables: Gpa,
+    /// Where the mapping without the C-bit begins: a whole number of GiB, below 512.
+    pub(crate) alias: u64,
+}
+
+impl Aliased {
+    /// The four page-table pages.
+    pub(crate) fn page_table_pages(&self) -> [Vec<u8>; 4] {
+        /// PS: the entry maps 2 MiB.
+        const LARGE: u64 = 1 << 7;
+        let table_at = |index: u64| (self.page_tables.0 + index * PAGE_SIZE as u64) | C_BIT | PRESENT;
+        let mapped = |bits: u64| move |index: u64| index << 21 | LARGE | PRESENT | bits;
+        let mut directory_pointers = vec![0; 512];
+        directory_pointers[0] = table_at(2);
+        directory_pointers[(self.alias >> 30) as usize] = table_at(3);
+        [
+            table([table_at(1)]),
+            table(directory_pointers),
+            table((0..512).map(mapped(C_BIT))),
+            table((0..512).map(mapped(0))),
+        ]
+    }
+
+    /// The descriptor table, as [`Tables`] has it.
+    pub(crate) fn gdt_page(&self) -> Vec<u8> {
+        gdt_page()
+    }
+
+    /// The interrupt descriptor table: 64-bit interrupt gates to the handlers, from vector 0 on. Without a TSS and at one
+    /// privilege level, handlers run on the stack that was interrupted.
+    pub(crate) fn idt_page(&self, handlers: &[u64]) -> Vec<u8> {
+        /// Present, DPL 0, 64-bit interrupt gate; the 64-bit code segment.
+        const GATE: u64 = 0x8e << 40 | CODE_SELECTOR << 16;
+        table(handlers.iter().flat_map(|handler| {
+            let low = handler & 0xffff | GATE | (handler >> 16 & 0xffff) << 48;
+            [low, handler >> 32]
+        }))
+    }
+
+    /// The VMSA of a processor, as [`Tables::vmsa`]; `descriptors` are GDT and IDT.
+    pub(crate) fn vmsa(&self, rip: Gpa, rsp: u64, descriptors: (Gpa, Gpa), features: SevFeatures) -> Vmsa {
+        let (gdt, idt) = descriptors;
+        let tables = Tables { page_tables: self.page_tables, gdt, shared: gdt };
+        let idtr = Segment { selector: 0, attrib: 0, limit: PAGE_SIZE as u32 - 1, base: idt.0 };
+        Vmsa { idtr, ..tables.vmsa(rip, rsp, features) }
+    }
+}
+
+/// Selector of the 64-bit code segment.
+const CODE_SELECTOR: u64 = 8;
+
+/// Null, 64-bit code at selector 8, data at selector 0x10. The processor starts with the same segments in its hidden
+/// registers, so that it never has to load them.
+fn gdt_page() -> Vec<u8> {
+    table([0, 0x00af_9b00_0000_ffff, 0x00cf_9300_0000_ffff])
 }
 
 /// A page of 64-bit entries, zero after the last.

@@ -11,9 +11,11 @@ fn hello() -> Guest {
 #[test]
 fn names_are_found_and_others_are_not() {
     for name in NAMES {
-        assert_eq!(find(name).map(|guest| guest.name), Some(*name));
+        assert_eq!(find(name).map(|guest| guest.name).as_deref(), Some(*name));
     }
-    assert!(find("goodbye").is_none());
+    for unknown in ["goodbye", "hello:1", "smp:", "smp:-1", "probe", "probe:", "probe:other", ""] {
+        assert!(find(unknown).is_none(), "{unknown}");
+    }
 }
 
 #[test]

@@ -111,7 +111,7 @@ pub(super) struct SourceArgs {
     #[arg(long, value_name = "FILE")]
     pub(super) igvm: Option<PathBuf>,
 
-    /// One of snpkit's own example guests: hello.
+    /// One of snpkit's own example guests: hello, smp, probe:MODE (`snp example --list`).
     #[arg(long, value_name = "NAME")]
     pub(super) example: Option<String>,
 }
