@@ -100,6 +100,14 @@ pub struct VmplPermissions(pub u8);
 impl VmplPermissions {
     /// Bits that must be zero.
     pub const RESERVED: u8 = 0xe0;
+    /// Reads.
+    pub const READ: Self = Self(1 << 0);
+    /// Writes.
+    pub const WRITE: Self = Self(1 << 1);
+    /// Fetches at CPL 3.
+    pub const EXECUTE_USER: Self = Self(1 << 2);
+    /// Fetches at CPL 0 to 2.
+    pub const EXECUTE_SUPERVISOR: Self = Self(1 << 3);
     /// All rights that are not reserved, as VMPL0 has on its own pages.
     pub const ALL: Self = Self(0x0f);
 }

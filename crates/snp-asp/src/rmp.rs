@@ -50,6 +50,11 @@ impl RmpUpdate {
     pub const fn pre_guest(asid: Asid, gpa: Gpa) -> Self {
         Self { asid, gpa, ..Self::FIRMWARE }
     }
+
+    /// Gives the page to a running guest, which must validate it.
+    pub const fn guest(asid: Asid, gpa: Gpa) -> Self {
+        Self { immutable: false, ..Self::pre_guest(asid, gpa) }
+    }
 }
 
 /// The RMPUPDATE instruction failed.

@@ -12,6 +12,7 @@ mod ioctls;
 mod memory;
 pub mod proposed;
 mod registers;
+mod run;
 mod sev;
 
 pub use capabilities::*;
@@ -19,6 +20,7 @@ pub use devices::*;
 pub use ioctls::*;
 pub use memory::*;
 pub use registers::*;
+pub use run::*;
 pub use sev::*;
 
 /// The answer of KVM_GET_API_VERSION.
