@@ -33,6 +33,7 @@ errnos! {
     ENXIO = 6, "No such device or address.";
     E2BIG = 7, "Argument list too long.";
     EBADF = 9, "Bad file descriptor.";
+    EAGAIN = 11, "Try again.";
     ENOMEM = 12, "Out of memory.";
     EACCES = 13, "Permission denied.";
     EFAULT = 14, "Bad address.";

@@ -266,9 +266,8 @@ mod tests {
     fn an_access_is_refused_for_the_first_reason() {
         use GuestAccess::*;
         let mut firmware = firmware();
-        let check = |firmware: &Firmware, page, vmpl, access| {
-            firmware.check_guest_access(page, Vmpl(vmpl), access).map(drop)
-        };
+        let check =
+            |firmware: &Firmware, page, vmpl, access| firmware.check_guest_access(page, Vmpl(vmpl), access).map(drop);
         for page in foreign() {
             assert_eq!(check(&firmware, page, 0, Read), Err(RmpFault::Entry));
         }

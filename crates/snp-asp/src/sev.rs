@@ -200,6 +200,14 @@ impl Firmware {
         Ok(())
     }
 
+    /// The processor's own en- and decryption of `data`, whose encrypted form lies at `address`, for a guest that runs.
+    /// Nothing happens to the memory of a guest that there is not.
+    pub fn sev_memory(&self, handle: u32, address: u64, data: &mut [u8]) {
+        if let Some(guest) = self.sev_guests.get(&handle) {
+            guest.pad(address, data);
+        }
+    }
+
     /// DECOMMISSION.
     ///
     /// # Errors

@@ -1,14 +1,13 @@
 //! The software platform of this process.
 
 use std::ffi::c_int;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use snp_abi::Errno;
-use snp_abi::kvm::KVM_MEMORY_ENCRYPT_OP;
+use snp_abi::kvm::{KVM_MEMORY_ENCRYPT_OP, KVM_RUN};
+use snp_softkvm::SoftKvm;
 use snp_softkvm::ioctl::{Answer, Object};
-use snp_softkvm::{NoProcessor, Processor, SoftKvm, UserSpace, Vcpu};
 
 use crate::memory::Program;
 use crate::settings::{self, VcpuRun};
@@ -40,11 +39,7 @@ pub(crate) fn kvm() -> SoftKvm {
 
 fn new_host() -> SoftKvm {
     let settings = settings::get();
-    let processor: Arc<dyn Processor> = match settings.vcpu_run {
-        VcpuRun::Stop => Arc::new(Stop),
-        VcpuRun::Refuse => Arc::new(NoProcessor),
-    };
-    SoftKvm::with_processor(settings.config.clone(), settings.profile, processor).with_vm_types(settings.vm_types)
+    SoftKvm::new(settings.config.clone(), settings.profile).with_vm_types(settings.vm_types)
 }
 
 fn first_opened() {
@@ -62,21 +57,21 @@ pub(crate) fn replace_cpuid() {
     }
 }
 
-/// The end of the program after a launch: there is nothing that could run the guest.
-#[derive(Debug)]
-struct Stop;
-
-impl Processor for Stop {
-    fn run(&self, vcpu: &Vcpu, user: &dyn UserSpace) -> Result<(), Errno> {
-        if vcpu.vm().launch_finished() {
-            crate::hooks::end_program();
-        }
-        NoProcessor.run(vcpu, user)
+/// The end of the program after a launch, if that is what was asked for.
+fn before_run(object: &Object) {
+    if let Object::Vcpu(vcpu) = object
+        && settings::get().vcpu_run == VcpuRun::Stop
+        && vcpu.vm().launch_finished()
+    {
+        crate::hooks::end_program();
     }
 }
 
 /// ioctl(2) on one of our objects.
 pub(crate) fn ioctl(object: &Object, request: u32, argument: u64) -> Result<c_int, Errno> {
+    if request == KVM_RUN {
+        before_run(object);
+    }
     let launching = match object {
         Object::Vm(vm) if request == KVM_MEMORY_ENCRYPT_OP && !vm.launch_finished() => Some(vm),
         _ => None,

@@ -2,6 +2,7 @@
 
 use snp_abi::Errno;
 use snp_abi::kvm::{kvm_fpu, kvm_xsave};
+use snp_vcpu::Extended;
 use zerocopy::{FromBytes, IntoBytes};
 
 /// XSTATE_BV bits.
@@ -36,6 +37,11 @@ impl Default for FpuState {
     fn default() -> Self {
         Self { legacy: initial_legacy(), ymm: None, pkru: 0, present: 0, rest: Vec::new() }
     }
+}
+
+/// The number of the x87 register that is ST(`place`).
+fn physical(fsw: u16, place: usize) -> usize {
+    (usize::from(fsw >> 11) + place) & 7
 }
 
 fn initial_legacy() -> [u8; 512] {
@@ -97,6 +103,60 @@ impl FpuState {
             area[PKRU_AT..][..4].copy_from_slice(&self.pkru.to_le_bytes());
         }
         kvm_xsave::read_from_bytes(&area).expect("sizes are equal")
+    }
+
+    /// Loads the state into a processor's. Components in their initial state are that there, too.
+    pub(crate) fn load(&self, extended: &mut Extended) {
+        let area = self.area();
+        let area = area.as_bytes();
+        let half = |at: usize| u16::from_le_bytes([area[at], area[at + 1]]);
+        let quad = |at: usize| u64::from_le_bytes(std::array::from_fn(|i| area[at + i]));
+        extended.fcw = half(0);
+        extended.fsw = half(2);
+        extended.ftw = area[4];
+        extended.fop = half(6);
+        (extended.fip, extended.fdp) = (quad(8), quad(16));
+        (extended.fcs, extended.fds) = (0, 0);
+        extended.mxcsr = quad(24) as u32;
+        for place in 0..8 {
+            extended.x87[physical(extended.fsw, place)].copy_from_slice(&area[32 + 16 * place..][..10]);
+        }
+        for (index, register) in extended.ymm.iter_mut().enumerate() {
+            register[..16].copy_from_slice(&area[160 + 16 * index..][..16]);
+            register[16..].copy_from_slice(&area[YMM_AT + 16 * index..][..16]);
+        }
+        extended.pkru = self.pkru;
+    }
+
+    /// Stores a processor's state. A component is in its initial state if it looks like it.
+    pub(crate) fn store(&mut self, extended: &Extended) {
+        let mut legacy = self.legacy;
+        let mut put = |at: usize, bytes: &[u8]| legacy[at..at + bytes.len()].copy_from_slice(bytes);
+        put(0, &extended.fcw.to_le_bytes());
+        put(2, &extended.fsw.to_le_bytes());
+        put(4, &[extended.ftw, 0]);
+        put(6, &extended.fop.to_le_bytes());
+        put(8, &extended.fip.to_le_bytes());
+        put(16, &extended.fdp.to_le_bytes());
+        put(24, &extended.mxcsr.to_le_bytes());
+        let mut ymm = [0; 256];
+        for place in 0..8 {
+            put(32 + 16 * place, &extended.x87[physical(extended.fsw, place)]);
+        }
+        for (index, register) in extended.ymm.iter().enumerate() {
+            put(160 + 16 * index, &register[..16]);
+            ymm[16 * index..][..16].copy_from_slice(&register[16..]);
+        }
+        let initial = initial_legacy();
+        let x87 = legacy[..24] != initial[..24] || legacy[32..160] != initial[32..160];
+        let sse = legacy[24..28] != initial[24..28] || legacy[160..416] != initial[160..416];
+        let avx = ymm != [0; 256];
+        let bits = [(x87, X87), (sse, SSE), (avx, YMM), (extended.pkru != 0, PKRU)];
+        self.present &= !(X87 | SSE | YMM | PKRU);
+        self.present |= bits.iter().filter(|(there, _)| *there).fold(0, |mask, (_, bit)| mask | bit);
+        self.legacy = legacy;
+        self.ymm = avx.then_some(ymm);
+        self.pkru = extended.pkru;
     }
 
     /// KVM_SET_FPU.

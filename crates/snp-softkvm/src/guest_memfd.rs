@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use snp_abi::{PAGE_SIZE, Pfn};
 use snp_asp::SealedPage;
+use snp_memory::HostPage;
 
 use crate::lock;
 use crate::vm::VmInner;
@@ -24,7 +25,19 @@ pub struct GuestMemfd {
 /// Pages of one chunk: 2 MiB.
 const CHUNK: u64 = 512;
 
-type Chunk = Vec<Option<SealedPage>>;
+type Chunk = Vec<Content>;
+
+/// A page of a guest_memfd.
+#[derive(Debug, Default)]
+enum Content {
+    /// The hypervisor's and zero.
+    #[default]
+    Absent,
+    /// As it was launched: nobody has touched it since.
+    Launched(SealedPage),
+    /// A guest has used it.
+    Used(HostPage),
+}
 
 impl GuestMemfd {
     pub(crate) fn new(vm: Arc<VmInner>, start: Pfn, pages: u64, flags: u64) -> Self {
@@ -60,14 +73,35 @@ impl GuestMemfd {
 
     /// Keeps the contents of a page that the firmware took.
     pub(crate) fn keep(&self, index: u64, page: SealedPage) {
-        let mut contents = lock(&self.contents);
-        let chunk = contents.entry(index / CHUNK).or_insert_with(|| (0..CHUNK).map(|_| None).collect());
-        chunk[(index % CHUNK) as usize] = Some(page);
+        self.change(index, |content| *content = Content::Launched(page));
     }
 
-    /// Lends the contents of a launched page, for the guest's eyes: what the firmware left there.
+    fn change<T>(&self, index: u64, change: impl FnOnce(&mut Content) -> T) -> T {
+        let mut contents = lock(&self.contents);
+        let chunk = contents.entry(index / CHUNK).or_insert_with(|| (0..CHUNK).map(|_| Content::Absent).collect());
+        change(&mut chunk[(index % CHUNK) as usize])
+    }
+
+    /// The page for a guest to use: what was launched is copied there once, after it was measured; an absent one is zero.
+    pub(crate) fn host_page(&self, index: u64) -> HostPage {
+        self.change(index, |content| {
+            let page = match content {
+                Content::Used(page) => return page.clone(),
+                Content::Launched(page) => HostPage::copy_of(page.as_bytes()),
+                Content::Absent => HostPage::zeroed(),
+            };
+            *content = Content::Used(page.clone());
+            page
+        })
+    }
+
+    /// Lends the contents of a page, for the guest's eyes: what the firmware left there, or the guest wrote since.
     pub fn with_page<T>(&self, index: u64, look: impl FnOnce(&SealedPage) -> T) -> Option<T> {
-        lock(&self.contents).get(&(index / CHUNK))?[(index % CHUNK) as usize].as_ref().map(look)
+        match &lock(&self.contents).get(&(index / CHUNK))?[(index % CHUNK) as usize] {
+            Content::Absent => None,
+            Content::Launched(page) => Some(look(page)),
+            Content::Used(page) => Some(look(&SealedPage::copy_of(&page.contents()))),
+        }
     }
 }
 
@@ -75,7 +109,7 @@ impl Drop for GuestMemfd {
     fn drop(&mut self) {
         let contents = std::mem::take(&mut *lock(&self.contents));
         let used = contents.iter().flat_map(|(number, chunk)| {
-            let used = (0..CHUNK).zip(chunk).filter(|(_, page)| page.is_some());
+            let used = (0..CHUNK).zip(chunk).filter(|(_, page)| !matches!(page, Content::Absent));
             used.map(move |(index, _)| number * CHUNK + index)
         });
         self.vm.host.release_frames(self.start, self.pages, used);

@@ -8,14 +8,14 @@ use snp_abi::{Asid, Errno, GuestPolicy, Pfn, SevFeatures};
 use snp_asp::{Firmware, PlatformConfig, RmpUpdate};
 
 use crate::frames::FrameAllocator;
-use crate::{Processor, UapiProfile, lock};
+use crate::{Engine, UapiProfile, lock};
 
 /// The host.
 #[derive(Debug)]
 pub(crate) struct Host {
     pub(crate) profile: &'static UapiProfile,
     pub(crate) config: PlatformConfig,
-    pub(crate) processor: Arc<dyn Processor>,
+    pub(crate) engine: Arc<dyn Engine>,
     /// KVM_CAP_VM_TYPES.
     pub(crate) vm_types: u32,
     pub(crate) firmware: Mutex<Firmware>,
@@ -38,10 +38,10 @@ struct Asids {
 }
 
 impl Host {
-    pub(crate) fn new(config: PlatformConfig, profile: &'static UapiProfile, processor: Arc<dyn Processor>) -> Self {
+    pub(crate) fn new(config: PlatformConfig, profile: &'static UapiProfile, engine: Arc<dyn Engine>) -> Self {
         Self {
             profile,
-            processor,
+            engine,
             vm_types: ALL_VM_TYPES,
             frames: Mutex::new(FrameAllocator::new(config.physical_address_bits)),
             firmware: Mutex::new(Firmware::new(config.clone())),
@@ -68,6 +68,16 @@ impl Host {
         const KNOWN: u64 = 0x2e7;
         let leaf = self.config.cpuid.iter().find(|leaf| (leaf.eax_in, leaf.ecx_in) == (0xd, 0));
         leaf.map_or(0b11, |leaf| u64::from(leaf.eax) & KNOWN)
+    }
+
+    /// Where a vCPU's random numbers begin: another place for each, the same for the same platform.
+    pub(crate) fn random_seed(&self, id: u32) -> u64 {
+        let seed = self.config.seed.chunks(8).fold(0, |sum: u64, part| {
+            let mut word = [0; 8];
+            word[..part.len()].copy_from_slice(part);
+            sum.rotate_left(17) ^ u64::from_le_bytes(word)
+        });
+        seed ^ u64::from(id).wrapping_mul(0x9e37_79b9_7f4a_7c15)
     }
 
     /// An ASID for a VM of that type.

@@ -7,7 +7,7 @@ use snp_abi::kvm::*;
 use snp_asp::PlatformConfig;
 
 use crate::host::Host;
-use crate::{NoProcessor, Processor, SevDevice, UapiProfile, Vm, capabilities, cpuid};
+use crate::{Engine, NoEngine, SevDevice, UapiProfile, Vm, capabilities, cpuid};
 
 /// /dev/kvm on a host with SEV-SNP.
 #[derive(Clone, Debug)]
@@ -18,16 +18,12 @@ pub struct SoftKvm {
 impl SoftKvm {
     /// A host with that platform, whose KVM has that uAPI.
     pub fn new(config: PlatformConfig, profile: &'static UapiProfile) -> Self {
-        Self::with_processor(config, profile, Arc::new(NoProcessor))
+        Self::with_engine(config, profile, Arc::new(NoEngine))
     }
 
-    /// The same host, whose vCPUs `processor` runs.
-    pub fn with_processor(
-        config: PlatformConfig,
-        profile: &'static UapiProfile,
-        processor: Arc<dyn Processor>,
-    ) -> Self {
-        Self { host: Arc::new(Host::new(config, profile, processor)) }
+    /// The same host, whose vCPUs `engine` runs.
+    pub fn with_engine(config: PlatformConfig, profile: &'static UapiProfile, engine: Arc<dyn Engine>) -> Self {
+        Self { host: Arc::new(Host::new(config, profile, engine)) }
     }
 
     /// The same host with some VM types only, as a bit mask by their numbers: one on which kvm_amd's parameters switch SEV,

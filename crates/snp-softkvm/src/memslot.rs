@@ -36,6 +36,16 @@ pub(crate) struct Slot {
 pub(crate) struct Slots(BTreeMap<(u32, u32), Slot>);
 
 impl Slot {
+    /// The user address of a frame.
+    pub(crate) fn user_address(&self, gfn: u64) -> u64 {
+        self.userspace_addr + (gfn - self.base_gfn) * PAGE
+    }
+
+    /// KVM_MEM_READONLY: what the guest writes is a device's.
+    pub(crate) fn is_read_only(&self) -> bool {
+        self.flags & KVM_MEM_READONLY != 0
+    }
+
     fn end(&self) -> u64 {
         self.base_gfn + self.pages
     }

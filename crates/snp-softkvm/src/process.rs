@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use snp_abi::{Errno, PAGE_SIZE};
 use snp_asp::SealedPage;
+use snp_memory::HostPage;
 
 use crate::{Fault, GuestMemfd, UserSpace, lock};
 
@@ -24,15 +25,24 @@ pub struct Process {
 enum Mapping {
     /// Readable; shared page by page.
     Immutable(Bytes),
-    /// Readable and writable.
-    Buffer(Vec<u8>),
+    /// Readable and writable: its bytes, and the pages that hold them.
+    Buffer(usize, Vec<HostPage>),
 }
 
 impl Mapping {
-    fn bytes(&self) -> &[u8] {
+    fn buffer(data: &[u8]) -> Self {
+        let page = |data: &[u8]| {
+            let page = HostPage::zeroed();
+            page.write(0, data);
+            page
+        };
+        Self::Buffer(data.len(), data.chunks(PAGE_SIZE).map(page).collect())
+    }
+
+    fn len(&self) -> usize {
         match self {
-            Self::Immutable(bytes) => bytes,
-            Self::Buffer(bytes) => bytes,
+            Self::Immutable(bytes) => bytes.len(),
+            Self::Buffer(len, _) => *len,
         }
     }
 }
@@ -55,13 +65,17 @@ impl Process {
 
     /// Maps a writable copy of `data`, page-aligned, and returns its address.
     pub fn buffer(&self, data: &[u8]) -> u64 {
-        self.insert(Mapping::Buffer(data.to_vec()))
+        self.insert(Mapping::buffer(data))
     }
 
     /// Removes a mapping by its address, and returns what a buffer held last.
     pub fn unmap(&self, address: u64) -> Option<Vec<u8>> {
         match lock(&self.mappings).remove(&address)? {
-            Mapping::Buffer(bytes) => Some(bytes),
+            Mapping::Buffer(len, pages) => {
+                let mut bytes = vec![0; len];
+                each_page(0, len, |page, offset, part| pages[page].read(offset, &mut bytes[part]));
+                Some(bytes)
+            }
             Mapping::Immutable(_) => None,
         }
     }
@@ -84,12 +98,23 @@ impl Process {
         const FIRST: u64 = 0x10_0000;
         let mut mappings = lock(&self.mappings);
         let after = |(start, mapping): (&u64, &Mapping)| {
-            let len = mapping.bytes().len().next_multiple_of(PAGE_SIZE) + PAGE_SIZE;
+            let len = mapping.len().next_multiple_of(PAGE_SIZE) + PAGE_SIZE;
             start + len as u64
         };
         let address = mappings.last_key_value().map_or(FIRST, after);
         mappings.insert(address, mapping);
         address
+    }
+}
+
+/// Cuts `len` bytes at `offset` of a buffer at its pages: the page, where in it, and which of the bytes.
+fn each_page(offset: usize, len: usize, mut each: impl FnMut(usize, usize, std::ops::Range<usize>)) {
+    let mut done = 0;
+    while done < len {
+        let (page, at) = ((offset + done) / PAGE_SIZE, (offset + done) % PAGE_SIZE);
+        let part = (PAGE_SIZE - at).min(len - done);
+        each(page, at, done..done + part);
+        done += part;
     }
 }
 
@@ -99,7 +124,7 @@ fn find(mappings: &mut BTreeMap<u64, Mapping>, address: u64, len: usize) -> Resu
     let (start, mapping) = below.ok_or(Fault)?;
     let offset = usize::try_from(address - start).map_err(|_| Fault)?;
     let end = offset.checked_add(len).ok_or(Fault)?;
-    if end > mapping.bytes().len() {
+    if end > mapping.len() {
         return Err(Fault);
     }
     Ok((mapping, offset))
@@ -109,15 +134,20 @@ impl UserSpace for Process {
     fn read(&self, address: u64, buffer: &mut [u8]) -> Result<(), Fault> {
         let mut mappings = lock(&self.mappings);
         let (mapping, offset) = find(&mut mappings, address, buffer.len())?;
-        buffer.copy_from_slice(&mapping.bytes()[offset..offset + buffer.len()]);
+        match mapping {
+            Mapping::Immutable(bytes) => buffer.copy_from_slice(&bytes[offset..offset + buffer.len()]),
+            Mapping::Buffer(_, pages) => {
+                each_page(offset, buffer.len(), |page, at, part| pages[page].read(at, &mut buffer[part]));
+            }
+        }
         Ok(())
     }
 
     fn write(&self, address: u64, data: &[u8]) -> Result<(), Fault> {
         let mut mappings = lock(&self.mappings);
         match find(&mut mappings, address, data.len())? {
-            (Mapping::Buffer(bytes), offset) => {
-                bytes[offset..offset + data.len()].copy_from_slice(data);
+            (Mapping::Buffer(_, pages), offset) => {
+                each_page(offset, data.len(), |page, at, part| pages[page].write(at, &data[part]));
                 Ok(())
             }
             (Mapping::Immutable(_), _) => Err(Fault),
@@ -131,10 +161,25 @@ impl UserSpace for Process {
             (Mapping::Immutable(bytes), offset) => {
                 SealedPage::share(bytes.slice(offset..offset + PAGE_SIZE)).map_err(|_| Fault)
             }
-            (Mapping::Buffer(bytes), offset) => {
-                let page: &[u8; PAGE_SIZE] = bytes[offset..offset + PAGE_SIZE].try_into().map_err(|_| Fault)?;
-                Ok(SealedPage::copy_of(page))
+            (Mapping::Buffer(_, pages), offset) => {
+                let mut copy = [0; PAGE_SIZE];
+                each_page(offset, PAGE_SIZE, |page, at, part| pages[page].read(at, &mut copy[part]));
+                Ok(SealedPage::copy_of(&copy))
             }
+        }
+    }
+
+    fn host_page(&self, address: u64, writable: bool) -> Result<HostPage, Fault> {
+        let mut mappings = lock(&self.mappings);
+        match find(&mut mappings, address, 1)? {
+            (Mapping::Immutable(_), _) if writable => Err(Fault),
+            // It never changes, so that a copy is as good.
+            (Mapping::Immutable(bytes), offset) => {
+                let page = HostPage::zeroed();
+                page.write(0, &bytes[offset..bytes.len().min(offset + PAGE_SIZE)]);
+                Ok(page)
+            }
+            (Mapping::Buffer(_, pages), offset) => Ok(pages[offset / PAGE_SIZE].clone()),
         }
     }
 

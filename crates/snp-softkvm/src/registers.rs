@@ -105,6 +105,26 @@ impl Registers {
         }
     }
 
+    /// INIT of a vCPU that has run, or its reset: CPUID, MP state and who is the boot processor stay; INIT also leaves caches,
+    /// MTRRs, x87, SSE and AVX state alone.
+    pub(crate) fn reset_again(&mut self, init: bool, supported_xcr0: u64, signature: u32) {
+        const BOOT: u64 = 0x100;
+        let boot = self.system.apic_base & BOOT != 0;
+        let mut new = Self::reset(boot, supported_xcr0);
+        new.general.rdx = signature.into();
+        new.cpuid = std::mem::take(&mut self.cpuid);
+        new.mp_state = self.mp_state;
+        new.guest_debug = self.guest_debug;
+        if init {
+            new.fpu = self.fpu.clone();
+            new.xcr0 = self.xcr0;
+            new.pat = self.pat;
+            new.system.apic_base = self.system.apic_base;
+            new.system.cr0 = ET | self.system.cr0 & (NW | CD);
+        }
+        *self = new;
+    }
+
     /// KVM_SET_REGS.
     pub(crate) fn set_general(&mut self, regs: &kvm_regs) {
         self.general = *regs;

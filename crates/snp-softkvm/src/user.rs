@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use snp_abi::PAGE_SIZE;
 use snp_asp::SealedPage;
+use snp_memory::HostPage;
 
 use crate::{GuestMemfd, Vm};
 
@@ -47,6 +48,18 @@ pub trait UserSpace: Sync {
             self.write(address, &page)?;
         }
         Ok(SealedPage::copy_of(&page))
+    }
+
+    /// The page of user memory at `address`, 4 KiB-aligned, for a guest that shares it. `writable`: it must also be writable.
+    /// The page is used until the VM's slots or attributes change, or [`Vm::invalidate_memory`] is called.
+    ///
+    /// The default has none.
+    ///
+    /// # Errors
+    /// [`Fault`] if the page is not mapped so.
+    fn host_page(&self, address: u64, writable: bool) -> Result<HostPage, Fault> {
+        let _ = (address, writable);
+        Err(Fault)
     }
 
     /// Whether `fd` is an open descriptor of /dev/sev.

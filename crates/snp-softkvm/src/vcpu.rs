@@ -9,6 +9,7 @@ use snp_asp::SealedPage;
 use crate::devices::VcpuDevices;
 use crate::host::Host;
 use crate::registers::{Registers, SAVED_MSRS};
+use crate::run::{Bell, RunPages, Running};
 use crate::vm::{VmInner, VmState};
 use crate::{UserSpace, Vm, lock, msrs, sev};
 
@@ -27,6 +28,10 @@ pub(crate) struct VcpuInner {
     /// The frame for the VMSA that KVM makes, in VMs whose vCPUs have one.
     pub(crate) frame: Option<Pfn>,
     pub(crate) state: Mutex<VcpuState>,
+    /// Held by whoever runs the vCPU, throughout.
+    pub(crate) running: Mutex<Running>,
+    pub(crate) pages: RunPages,
+    pub(crate) bell: Bell,
 }
 
 #[derive(Debug)]
@@ -72,7 +77,15 @@ impl VcpuInner {
             vmsa_gpa: None,
             ghcb_gpa: None,
         };
-        Self { index: vm.vcpus.len() as u32, id, frame, state: Mutex::new(state) }
+        Self {
+            index: vm.vcpus.len() as u32,
+            id,
+            frame,
+            state: Mutex::new(state),
+            running: Mutex::default(),
+            pages: RunPages::default(),
+            bell: Bell::default(),
+        }
     }
 
     pub(crate) fn lock(&self) -> std::sync::MutexGuard<'_, VcpuState> {
@@ -339,14 +352,6 @@ impl Vcpu {
     /// ENOTTY in profiles that do not. Else see [`crate::VcpuStateCommand`].
     pub fn memory_encrypt_op(&self, user: &dyn UserSpace, argument: u64) -> Result<(), Errno> {
         sev::vcpu_command(self, user, argument)
-    }
-
-    /// KVM_RUN.
-    ///
-    /// # Errors
-    /// What the processor model says.
-    pub fn run(&self, user: &dyn UserSpace) -> Result<(), Errno> {
-        self.vm.host.processor.run(self, user)
     }
 
     /// The VM.

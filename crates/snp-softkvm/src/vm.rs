@@ -1,18 +1,17 @@
 //! VMs.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use snp_abi::kvm::*;
-use snp_abi::{Errno, LaunchDigest, PAGE_SIZE, Pfn, RmpEntry, Vmsa};
+use snp_abi::{Asid, Errno, LaunchDigest, PAGE_SIZE, Pfn, RmpEntry, Vmsa};
 use zerocopy::FromBytes;
 
-use crate::attributes::PrivateFrames;
 use crate::devices::{VmDevices, enable_cap};
 use crate::host::{Host, has_private_memory};
-use crate::memslot::Slots;
+use crate::memory::Memory;
 use crate::sev::SevState;
 use crate::vcpu::VcpuInner;
-use crate::{GuestMemfd, UserSpace, Vcpu, capabilities, lock, sev};
+use crate::{GuestMemfd, Observer, UserSpace, Vcpu, capabilities, lock, sev};
 
 /// KVM_CAP_MAX_VCPUS, as distributions configure it.
 pub const MAX_VCPUS: u32 = 1024;
@@ -32,6 +31,8 @@ pub(crate) struct VmInner {
     pub(crate) host: Arc<Host>,
     pub(crate) vm_type: u64,
     pub(crate) state: Mutex<VmState>,
+    pub(crate) memory: Memory,
+    observer: OnceLock<Arc<dyn Observer>>,
 }
 
 /// All that a VM's lock guards.
@@ -39,8 +40,6 @@ pub(crate) struct VmInner {
 pub(crate) struct VmState {
     /// In index order.
     pub(crate) vcpus: Vec<Arc<VcpuInner>>,
-    pub(crate) slots: Slots,
-    pub(crate) private: PrivateFrames,
     /// Set by INIT2.
     pub(crate) sev: Option<SevState>,
     /// A capability of the profile that was enabled.
@@ -49,12 +48,13 @@ pub(crate) struct VmState {
     pub(crate) dead: bool,
     pub(crate) max_vcpu_ids: Option<u32>,
     pub(crate) devices: VmDevices,
-    hypercall_exits: u64,
+    pub(crate) hypercall_exits: u64,
 }
 
 impl Vm {
     pub(crate) fn new(host: Arc<Host>, vm_type: u64) -> Self {
-        Self { inner: Arc::new(VmInner { host, vm_type, state: Mutex::default() }) }
+        let (state, memory, observer) = (Mutex::default(), Memory::default(), OnceLock::new());
+        Self { inner: Arc::new(VmInner { host, vm_type, state, memory, observer }) }
     }
 
     /// The number that KVM_CREATE_VM was given.
@@ -150,7 +150,8 @@ impl Vm {
         region: &kvm_userspace_memory_region2,
     ) -> Result<(), Errno> {
         let spaces = if self.inner.has_private_memory() { 1 } else { 2 };
-        self.inner.lock().slots.set(&self.inner, user, region, spaces)
+        let _vm = self.inner.lock();
+        self.inner.memory.change(|layout| layout.slots.set(&self.inner, user, region, spaces))
     }
 
     /// KVM_SET_MEMORY_ATTRIBUTES.
@@ -168,7 +169,8 @@ impl Vm {
             return Err(Errno::EINVAL);
         }
         let private = attributes & KVM_MEMORY_ATTRIBUTE_PRIVATE != 0;
-        self.inner.lock().private.set(address / PAGE, (address + size) / PAGE, private);
+        let _vm = self.inner.lock();
+        self.inner.memory.change(|layout| layout.private.set(address / PAGE, (address + size) / PAGE, private));
         Ok(())
     }
 
@@ -178,6 +180,16 @@ impl Vm {
     /// As Linux: see the reference in `docs/` and the modules of `sev`. What the command left in `error` is in user memory.
     pub fn memory_encrypt_op(&self, user: &dyn UserSpace, argument: u64) -> Result<(), Errno> {
         sev::vm_command(&self.inner, user, argument)
+    }
+
+    /// Has somebody watch its guests run. Only the first one that is given does.
+    pub fn observe(&self, observer: Arc<dyn Observer>) {
+        let _ = self.inner.observer.set(observer);
+    }
+
+    /// Makes every processor of the VM ask again for the pages that it kept: user memory was mapped or unmapped.
+    pub fn invalidate_memory(&self) {
+        self.inner.memory.invalidate();
     }
 
     /// Whether the VM's encryption context was moved away: every ioctl on it and its vCPUs is EIO.
@@ -209,8 +221,8 @@ impl Vm {
 
     /// The RMP entry behind a guest frame, for tests: no ioctl tells it.
     pub fn rmp_entry(&self, gfn: u64) -> Option<RmpEntry> {
-        let state = self.inner.lock();
-        let slot = state.slots.find(gfn)?;
+        let layout = self.inner.memory.layout();
+        let slot = layout.slots.find(gfn)?;
         let (memfd, first) = slot.guest_memfd.as_ref()?;
         let pfn = memfd.upgrade()?.pfn(first + (gfn - slot.base_gfn));
         Some(lock(&self.inner.host.firmware).rmp().entry(pfn))
@@ -227,8 +239,20 @@ impl VmInner {
         self.vm_type == KVM_X86_SNP_VM
     }
 
-    fn has_private_memory(&self) -> bool {
+    pub(crate) fn has_private_memory(&self) -> bool {
         has_private_memory(self.vm_type)
+    }
+
+    /// The guest's ASID, and its handle if it is one of plain SEV.
+    pub(crate) fn encryption(&self) -> (Option<Asid>, u32) {
+        let state = self.lock();
+        let sev = state.sev.as_ref();
+        let handle = sev.and_then(|sev| sev.context.as_ref()).map_or(0, |context| context.handle());
+        (sev.map(|sev| sev.asid), handle)
+    }
+
+    pub(crate) fn observer(&self) -> Option<&dyn Observer> {
+        self.observer.get().map(|observer| &**observer)
     }
 
     fn direct_capability(&self) -> Option<u32> {

@@ -1,9 +1,9 @@
 //! The VMSA that KVM builds from a vCPU's registers when user space supplies none.
 
-use snp_abi::kvm::{kvm_dtable, kvm_segment};
-use snp_abi::{Errno, Segment, SevFeatures, Vmsa};
+use snp_abi::{Errno, SevFeatures, Vmsa};
 
 use crate::registers::{DR7_FIXED, Registers};
+use crate::run::{segment, table};
 
 /// EFER.SVME, without which no guest runs.
 const SVME: u64 = 0x1000;
@@ -101,22 +101,4 @@ fn copy_fpu(registers: &Registers, vmsa: &mut Vmsa) {
     }
     vmsa.fpreg_xmm.copy_from_slice(&legacy[160..416]);
     vmsa.fpreg_ymm = registers.fpu.ymm.unwrap_or([0; 256]);
-}
-
-fn segment(segment: &kvm_segment) -> Segment {
-    let present = segment.present & 1 != 0 && segment.unusable == 0;
-    let bit = |value: u8, at: u32| u16::from(value & 1) << at;
-    let attrib = u16::from(segment.r#type & 0xf)
-        | bit(segment.s, 4)
-        | u16::from(segment.dpl & 3) << 5
-        | u16::from(present) << 7
-        | bit(segment.avl, 8)
-        | bit(segment.l, 9)
-        | bit(segment.db, 10)
-        | bit(segment.g, 11);
-    Segment { selector: segment.selector, attrib, limit: segment.limit, base: segment.base }
-}
-
-fn table(table: &kvm_dtable) -> Segment {
-    Segment { selector: 0, attrib: 0, limit: table.limit.into(), base: table.base }
 }

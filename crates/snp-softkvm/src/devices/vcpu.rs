@@ -23,7 +23,7 @@ const NMI_VECTOR: u8 = 2;
 pub(crate) struct VcpuDevices {
     /// The register page of the local APIC, if KVM has one.
     lapic: Option<Box<kvm_lapic_state>>,
-    events: kvm_vcpu_events,
+    pub(crate) events: kvm_vcpu_events,
     tsc_khz: u32,
     /// MSRs that were set, beside those in [`crate::registers`].
     pub(crate) msrs: BTreeMap<u32, u64>,

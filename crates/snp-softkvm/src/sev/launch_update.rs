@@ -66,7 +66,8 @@ fn check(call: &mut Call<'_>, params: &kvm_sev_snp_launch_update, page_type: Pag
     if page_type != PageType::ZERO && (params.uaddr == 0 || !params.uaddr.is_multiple_of(PAGE)) {
         return Err(Errno::EINVAL);
     }
-    let slot = call.state.slots.find(params.gfn_start);
+    let layout = call.vm.memory.layout();
+    let slot = layout.slots.find(params.gfn_start);
     if slot.is_none_or(|slot| slot.guest_memfd.is_none()) {
         return Err(Errno::EINVAL);
     }
@@ -151,7 +152,8 @@ fn target(
     let sev_device = call.user.is_sev_device(call.command.sev_fd);
     let sev = call.state.sev.as_ref().expect("checked");
     let (asid, gctx) = (sev.asid, sev.launch.as_ref().expect("checked").gctx);
-    let slot = call.state.slots.find(params.gfn_start).expect("checked");
+    let layout = call.vm.memory.layout();
+    let slot = layout.slots.find(params.gfn_start).expect("checked");
     let (memfd, start) = slot.guest_memfd.as_ref().expect("checked");
     let memfd = memfd.upgrade().ok_or(Refusal::KVM)?;
     let offset = params.gfn_start - slot.base_gfn;
@@ -185,7 +187,7 @@ fn launch_page(
     source: SealedPage,
     uaddr: u64,
 ) -> Result<(), Refusal> {
-    if !call.state.private.contains(gfn.0) {
+    if !call.vm.memory.layout().private.contains(gfn.0) {
         return Err(Refusal::KVM);
     }
     let gpa = gfn.gpa().ok_or(Refusal::KVM)?;
@@ -213,6 +215,7 @@ fn launch_page(
         Ok(page) => {
             drop(firmware);
             target.memfd.keep(index, page);
+            call.vm.memory.invalidate();
             accepted(call, target.page_type, gpa);
             Ok(())
         }

@@ -7,12 +7,13 @@ use std::sync::Arc;
 
 use snp_abi::kvm::*;
 use snp_abi::{Asid, Errno, FwStatus, PAGE_SIZE};
-use snp_asp::SEV_MEASUREMENT_LEN;
+use snp_asp::{SEV_MEASUREMENT_LEN, SealedPage};
 use zerocopy::IntoBytes;
 
 use super::Call;
 use crate::host::Host;
 use crate::user::read_struct;
+use crate::vcpu::VcpuVmsa;
 use crate::{lock, vmsa};
 
 /// What a guest of plain SEV has of the host. VMs that mirror it share it; it goes with the last of them.
@@ -32,6 +33,11 @@ impl Drop for Context {
 }
 
 impl Context {
+    /// The firmware's handle; 0 before LAUNCH_START.
+    pub(crate) fn handle(&self) -> u32 {
+        self.handle
+    }
+
     /// Before LAUNCH_START.
     pub(super) fn new(host: Arc<Host>, asid: Asid) -> Arc<Self> {
         Arc::new(Self { host, asid, handle: 0 })
@@ -137,6 +143,8 @@ pub(super) fn launch_update_vmsa(call: &mut Call<'_>) -> Result<(), Errno> {
         let built = vmsa::build(&state.registers, features)?;
         firmware(call, |firmware| firmware.sev_launch_update_vmsa(handle, built.as_bytes()))?;
         state.protected = true;
+        state.vmsa = VcpuVmsa::Kvm;
+        state.made = Some(SealedPage::copy_of(built.as_bytes().try_into().expect("a VMSA is a page")));
     }
     Ok(())
 }

@@ -76,7 +76,8 @@ fn check_vmsa_gpa(call: &Call<'_>, state: &VcpuState, gpa: Gpa) -> Result<(), Er
     if !gpa.is_page_aligned() || gpa.is_2mib_aligned() || outside {
         return Err(Errno::EINVAL);
     }
-    let slot = call.state.slots.find(gpa.gfn().0).ok_or(Errno::EINVAL)?;
+    let layout = call.vm.memory.layout();
+    let slot = layout.slots.find(gpa.gfn().0).ok_or(Errno::EINVAL)?;
     let memfd = slot.guest_memfd.as_ref().ok_or(Errno::EFAULT)?;
     memfd.0.upgrade().map(drop).ok_or(Errno::EFAULT)
 }

@@ -1,0 +1,252 @@
+//! #VMEXITs, as KVM answers them.
+//!
+//! # Source
+//! Linux 7.3, arch/x86/kvm/svm/svm.c (`svm_exit_handlers`) and arch/x86/kvm/x86.c, read for behaviour.
+
+use snp_abi::Errno;
+use snp_abi::kvm::*;
+use snp_vcpu::{Access, Exit, NestedFaultExit, State};
+
+use super::complete::{Completion, set_edx_eax};
+use super::msr::MsrAnswer;
+use super::{Flow, RunExit, Session, Stop, event};
+use crate::host::is_protected;
+use crate::memory::Resolution;
+
+const PAGE: u64 = 4096;
+/// #UD and #GP.
+const UNDEFINED: u8 = 6;
+const GENERAL_PROTECTION: u8 = 13;
+
+impl Session<'_> {
+    /// Answers an exit.
+    pub(super) fn handle(&mut self, exit: Exit) -> Flow {
+        match exit {
+            // One instruction at a time for who watches, or the end of the bounds: the next step tells.
+            Exit::Limit => Flow::Resume,
+            // The next step asks the bell.
+            Exit::Kicked => Flow::Resume,
+            Exit::InterruptWindow => self.interrupt_window(),
+            Exit::Breakpoint => Flow::Stop(Stop::Breakpoint),
+            Exit::Halt { next_rip } => self.halt(next_rip),
+            Exit::Port(access) => self.port(access),
+            Exit::Cpuid { next_rip } => {
+                let [function, index] =
+                    [State::RAX, State::RCX].map(|register| self.running.state.gpr[register] as u32);
+                let answer = self.cpuid(function, index);
+                let registers = [State::RAX, State::RBX, State::RCX, State::RDX];
+                for (register, value) in registers.into_iter().zip(answer) {
+                    self.running.state.gpr[register] = value.into();
+                }
+                self.skip_to(next_rip)
+            }
+            Exit::ReadMsr { index, next_rip } => self.rdmsr(index, next_rip),
+            Exit::WriteMsr { index, value, next_rip } => self.wrmsr(index, value, next_rip),
+            Exit::Hypercall { next_rip } => self.hypercall(next_rip),
+            Exit::Vmgexit => self.vmgexit(),
+            Exit::NestedFault(fault) => self.nested_fault(&fault),
+            Exit::Mmio { gpa, len, data } => self.mmio(gpa, len, data),
+            Exit::Shutdown => self.shutdown(),
+            Exit::Instruction { name, next_rip } => self.instruction(name, next_rip),
+            Exit::Unmodelled(what) => self.unmodelled(&what),
+        }
+    }
+
+    fn skip_to(&mut self, rip: u64) -> Flow {
+        self.running.state.rip = rip;
+        self.running.state.interrupt_shadow = false;
+        Flow::Resume
+    }
+
+    fn interrupt_window(&mut self) -> Flow {
+        if self.area.read().request_interrupt_window != 0 && !self.local_apic {
+            return Flow::Exit(RunExit::InterruptWindow);
+        }
+        Flow::Resume
+    }
+
+    fn halt(&mut self, next_rip: u64) -> Flow {
+        self.running.state.rip = next_rip;
+        if !self.local_apic {
+            return Flow::Exit(RunExit::Halt);
+        }
+        self.vcpu.inner.lock().registers.mp_state = KVM_MP_STATE_HALTED;
+        Flow::Resume
+    }
+
+    fn rdmsr(&mut self, index: u32, next_rip: u64) -> Flow {
+        match self.read_msr(index) {
+            MsrAnswer::Done(value) => {
+                set_edx_eax(&mut self.running.state, value);
+                self.skip_to(next_rip)
+            }
+            MsrAnswer::Fault => self.inject_general_protection_and_go_on(),
+            MsrAnswer::UserSpace(reason) => {
+                self.running.completion = Completion::Msr { write: false, next_rip };
+                Flow::Exit(RunExit::Msr { write: false, reason, index, data: 0 })
+            }
+        }
+    }
+
+    fn wrmsr(&mut self, index: u32, value: u64, next_rip: u64) -> Flow {
+        match self.write_msr(index, value) {
+            MsrAnswer::Done(()) => self.skip_to(next_rip),
+            MsrAnswer::Fault => self.inject_general_protection_and_go_on(),
+            MsrAnswer::UserSpace(reason) => {
+                self.running.completion = Completion::Msr { write: true, next_rip };
+                Flow::Exit(RunExit::Msr { write: true, reason, index, data: value })
+            }
+        }
+    }
+
+    fn inject_general_protection_and_go_on(&mut self) -> Flow {
+        self.inject_general_protection();
+        Flow::Resume
+    }
+
+    /// The guest takes #GP(0) when it runs again.
+    pub(super) fn inject_general_protection(&mut self) {
+        self.running.state.event_inj = event::exception(GENERAL_PROTECTION, Some(0));
+    }
+
+    /// VMMCALL of a guest without encrypted state.
+    fn hypercall(&mut self, next_rip: u64) -> Flow {
+        let state = &self.running.state;
+        let long = state.is_long_mode();
+        let mask = if long { u64::MAX } else { u32::MAX.into() };
+        let [nr, gpa, pages, attributes] =
+            [State::RAX, State::RBX, State::RCX, State::RDX].map(|register| state.gpr[register] & mask);
+        let answer = match nr {
+            _ if state.cpl != 0 => EPERM,
+            VAPIC_POLL_IRQ => 0,
+            KVM_HC_MAP_GPA_RANGE if self.map_gpa_range_exits() => {
+                let first = gpa / PAGE;
+                if gpa.is_multiple_of(PAGE) && pages != 0 && first.wrapping_add(pages) > first {
+                    self.running.completion = Completion::Hypercall { long, next_rip };
+                    let args = [gpa, pages, attributes, 0, 0, 0];
+                    let flags = if long { KVM_EXIT_HYPERCALL_LONG_MODE } else { 0 };
+                    return Flow::Exit(RunExit::Hypercall { nr, args, flags });
+                }
+                EINVAL
+            }
+            _ => ENOSYS,
+        };
+        self.running.state.gpr[State::RAX] = answer & mask;
+        self.skip_to(next_rip)
+    }
+
+    /// KVM_CAP_EXIT_HYPERCALL.
+    pub(super) fn map_gpa_range_exits(&self) -> bool {
+        self.vcpu.vm.lock().hypercall_exits & 1 << KVM_HC_MAP_GPA_RANGE != 0
+    }
+
+    /// **The GHCB protocol attaches here.**
+    fn vmgexit(&mut self) -> Flow {
+        let ghcb = self.running.state.ghcb;
+        self.unmodelled(&format!("VMGEXIT with the GHCB MSR {ghcb:#x}"))
+    }
+
+    fn nested_fault(&mut self, fault: &NestedFaultExit) -> Flow {
+        let state = &self.running.state;
+        let access = Access {
+            gpa: fault.gpa & !(PAGE - 1),
+            kind: fault.kind,
+            private: fault.private,
+            user: state.cpl == 3 && !fault.table,
+            table: fault.table,
+            vmpl: self.is_snp_active().then_some(state.vmpl),
+        };
+        match self.memory.resolve(&access) {
+            Resolution::Retry => Flow::Resume,
+            Resolution::MemoryFault { private } => {
+                let flags = if private { KVM_MEMORY_EXIT_FLAG_PRIVATE } else { 0 };
+                Flow::Fail(Errno::EFAULT, Some(RunExit::MemoryFault { flags, gpa: access.gpa, size: PAGE }))
+            }
+            Resolution::BadAddress => Flow::Fail(Errno::EFAULT, None),
+            Resolution::Stuck => self.stuck(),
+            // Page tables, or instructions, where a device is: KVM's emulator cannot do that.
+            Resolution::Device => {
+                Flow::Exit(RunExit::InternalError { suberror: KVM_INTERNAL_ERROR_EMULATION, data: Vec::new() })
+            }
+        }
+    }
+
+    /// An access to memory that no slot has, or a write to a read-only one.
+    fn mmio(&mut self, gpa: u64, len: u8, data: Option<[u8; 8]>) -> Flow {
+        let len = usize::from(len);
+        self.running.completion = Completion::Mmio { gpa, len, write: data.is_some() };
+        let (write, data) = (data.is_some(), data.unwrap_or_default());
+        Flow::Exit(RunExit::Mmio { gpa, data, len: len as u32, write })
+    }
+
+    /// A triple fault. Linux gives a vCPU whose registers it has the state after INIT.
+    fn shutdown(&mut self) -> Flow {
+        if !is_protected(self.vcpu.vm.vm_type) {
+            self.reset(true);
+        }
+        Flow::Exit(RunExit::Shutdown)
+    }
+
+    /// INIT (`init`) or reset of a vCPU whose registers are KVM's.
+    pub(super) fn reset(&mut self, init: bool) {
+        let host = &self.vcpu.vm.host;
+        let mut vcpu = self.vcpu.inner.lock();
+        let vcpu = &mut *vcpu;
+        let signature = vcpu.registers.cpuid.iter().find(|leaf| leaf.function == 1).map_or(0x600, |leaf| leaf.eax);
+        vcpu.registers.reset_again(init, host.supported_xcr0(), signature);
+        super::plain::load(&mut self.running.state, &vcpu.registers, &vcpu.devices.events);
+        self.running.state.event_inj = 0;
+        self.running.state.mmio.clear();
+        self.running.state.port_input.clear();
+    }
+
+    /// Instructions that KVM intercepts and does nothing for, or refuses.
+    fn instruction(&mut self, name: &'static str, next_rip: u64) -> Flow {
+        match name {
+            "invd" | "wbinvd" | "wbnoinvd" | "monitor" | "mwait" | "pause" => self.skip_to(next_rip),
+            "xsetbv" => self.xsetbv(next_rip),
+            "rdpmc" => self.inject_general_protection_and_go_on(),
+            "vmrun" | "vmload" | "vmsave" | "stgi" | "clgi" | "skinit" | "invlpga" | "monitorx" | "mwaitx"
+            | "rdpru" | "rsm" => {
+                self.running.state.event_inj = event::exception(UNDEFINED, None);
+                Flow::Resume
+            }
+            other => self.unmodelled(&format!("interception of {other}")),
+        }
+    }
+
+    /// XSETBV.
+    fn xsetbv(&mut self, next_rip: u64) -> Flow {
+        let state = &self.running.state;
+        let half = |register: usize| state.gpr[register] & u64::from(u32::MAX);
+        let value = half(State::RDX) << 32 | half(State::RAX);
+        let (index, cpl, supported) = (state.gpr[State::RCX] as u32, state.cpl, state.extended.supported_xcr0);
+        let avx_without_sse = value & 4 != 0 && value & 2 == 0;
+        if index != 0 || cpl != 0 || value & 1 == 0 || avx_without_sse || value & !supported != 0 {
+            return self.inject_general_protection_and_go_on();
+        }
+        self.running.state.extended.xcr0 = value;
+        self.skip_to(next_rip)
+    }
+}
+
+/// Errors of KVM's hypercalls, as they are in RAX.
+const EPERM: u64 = 1_u64.wrapping_neg();
+const EINVAL: u64 = 22_u64.wrapping_neg();
+const ENOSYS: u64 = 1000_u64.wrapping_neg();
+/// KVM_HC_VAPIC_POLL_IRQ.
+const VAPIC_POLL_IRQ: u64 = 1;
+
+/// What KVM asks of a guest's mode.
+trait Mode {
+    /// In 64-bit mode: EFER.LMA and CS.L.
+    fn is_long_mode(&self) -> bool;
+}
+
+impl Mode for State {
+    fn is_long_mode(&self) -> bool {
+        const LMA: u64 = 1 << 10;
+        const L: u16 = 1 << 9;
+        self.efer & LMA != 0 && self.segments[snp_vcpu::Segments::CS].attrib & L != 0
+    }
+}
