@@ -49,7 +49,7 @@ pub use kvm::SoftKvm;
 pub use observer::{Observer, RmpCause, RmpChange};
 pub use process::Process;
 pub use profile::{UapiProfile, VcpuStateCommand, VmsaPages};
-pub use run::{Bounds, Engine, NoEngine, RunArea, RunExit, Stop};
+pub use run::{Bounds, Engine, Interpreters, NoEngine, RunArea, RunExit, Stop};
 pub use sev_device::SevDevice;
 pub use user::{Fault, UserSpace};
 pub use vcpu::{Vcpu, VcpuVmsa};

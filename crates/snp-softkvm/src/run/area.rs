@@ -46,6 +46,16 @@ impl RunArea {
         self.pages[0].store8(1, exit.into());
     }
 
+    /// Writes one byte of the structure, as user space does.
+    pub fn write_u8(&self, offset: usize, value: u8) {
+        self.pages[0].store8(offset, value);
+    }
+
+    /// Writes eight bytes of it.
+    pub fn write_u64(&self, offset: usize, value: u64) {
+        self.pages[0].store64(offset, value);
+    }
+
     /// Data of the last KVM_EXIT_IO.
     pub fn port_data(&self, into: &mut [u8]) {
         self.pages[1].read(0, into);

@@ -135,6 +135,7 @@ impl Session<'_> {
 
     /// Loads the registers of a guest whose state is KVM's. One with a VMSA is loaded when it enters the guest.
     pub(super) fn load(&mut self) {
+        self.loaded = true;
         if self.protected {
             self.load_vmsa_again();
             return;
@@ -152,6 +153,9 @@ impl Session<'_> {
 
     /// Stores the registers where KVM's ioctls find them, or in the VMSA.
     pub(super) fn store(&mut self) {
+        if !self.loaded {
+            return;
+        }
         if self.protected {
             self.store_vmsa();
             return;

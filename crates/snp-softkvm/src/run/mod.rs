@@ -58,6 +58,16 @@ impl Engine for NoEngine {
     }
 }
 
+/// The interpreter of `snp-vcpu`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Interpreters;
+
+impl Engine for Interpreters {
+    fn processor(&self) -> Option<Box<dyn snp_vcpu::Processor>> {
+        Some(Box::new(snp_vcpu::Interpreter::new()))
+    }
+}
+
 /// How far a vCPU may run.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds<'a> {
@@ -126,6 +136,8 @@ struct Session<'a> {
     protected: bool,
     local_apic: bool,
     bounds: Bounds<'a>,
+    /// The processor has the registers; before that they are untouched, whatever happens.
+    loaded: bool,
     /// Instructions that may still be executed.
     left: u64,
 }
@@ -186,7 +198,18 @@ impl<'a> Session<'a> {
         let memory =
             VcpuMemory { vm: &vcpu.vm, user, asid: asid.unwrap_or(Asid(0)), sev_handle, vcpu: vcpu.inner.index };
         let area = vcpu.run_area();
-        Ok(Self { vcpu, user, area, memory, running, protected, local_apic, left: bounds.instructions, bounds })
+        Ok(Self {
+            vcpu,
+            user,
+            area,
+            memory,
+            running,
+            protected,
+            local_apic,
+            left: bounds.instructions,
+            bounds,
+            loaded: false,
+        })
     }
 
     fn observer(&self) -> Option<&'a dyn Observer> {

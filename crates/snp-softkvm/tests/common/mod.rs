@@ -45,7 +45,7 @@ impl Vmm {
     }
 
     pub(crate) fn on(config: PlatformConfig, profile: &'static UapiProfile, vm_type: u64) -> Self {
-        let kvm = SoftKvm::new(config, profile);
+        let kvm = SoftKvm::with_engine(config, profile, std::sync::Arc::new(snp_softkvm::Interpreters));
         let vm = kvm.create_vm(vm_type).expect("a known type");
         Self { kvm, vm, process: Process::new(), vcpus: Vec::new(), memfds: Vec::new() }
     }

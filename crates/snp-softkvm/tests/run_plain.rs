@@ -1,0 +1,409 @@
+//! KVM_RUN of VMs without encryption: exits, their completion, what interrupts them.
+
+use std::sync::Arc;
+
+use iced_x86::code_asm::*;
+use snp_abi::Errno;
+use snp_abi::kvm::*;
+use snp_asp::PlatformConfig;
+use snp_softkvm::{Bounds, Interpreters, Process, RunExit, SoftKvm, Stop, UserSpace, Vcpu, Vm, profiles};
+
+const CODE: u64 = 0x1000;
+/// Bytes of the VM's only slot, at address 0.
+const MEMORY: usize = 0x40_0000;
+
+struct Guest {
+    vm: Vm,
+    vcpu: Vcpu,
+    process: Process,
+    memory: u64,
+}
+
+impl Guest {
+    /// A VM with memory and code, in real mode.
+    fn new(vm_type: u64, assemble: impl FnOnce(&mut CodeAssembler)) -> Self {
+        let mut guest = Self::of(vm_type, 16, assemble);
+        guest.real_mode();
+        guest
+    }
+
+    /// The same in 64-bit mode, with the first 4 MiB mapped where they are.
+    fn long(vm_type: u64, assemble: impl FnOnce(&mut CodeAssembler)) -> Self {
+        const TABLES: u64 = 0x8000;
+        const LARGE: u64 = 0x80;
+        let guest = Self::of(vm_type, 64, assemble);
+        let (pdpt, pd) = (TABLES + 0x1000, TABLES + 0x2000);
+        for (at, entry) in [
+            (TABLES, pdpt | 3),
+            (pdpt, pd | 3),
+            (pd, LARGE | 3),
+            (pd + 8, 0x20_0000 | LARGE | 3),
+            (pd + 16, 0x40_0000 | LARGE | 3),
+        ] {
+            guest.write(at, &entry.to_le_bytes());
+        }
+        let mut sregs = guest.vcpu.sregs().unwrap();
+        let data = kvm_segment {
+            r#type: 3,
+            s: 1,
+            present: 1,
+            limit: u32::MAX,
+            g: 1,
+            selector: 0x10,
+            ..kvm_segment::default()
+        };
+        sregs.cs = kvm_segment { r#type: 11, l: 1, selector: 8, ..data };
+        (sregs.ds, sregs.es, sregs.ss, sregs.fs, sregs.gs) = (data, data, data, data, data);
+        sregs.cr3 = TABLES;
+        sregs.cr4 = 0x20;
+        sregs.cr0 = 0x8000_0011;
+        sregs.efer = 0x500;
+        guest.vcpu.set_sregs(&sregs).unwrap();
+        let regs = kvm_regs { rip: CODE, rsp: 0x7000, rflags: 2, ..kvm_regs::default() };
+        guest.vcpu.set_regs(&regs).unwrap();
+        guest
+    }
+
+    fn of(vm_type: u64, bits: u32, assemble: impl FnOnce(&mut CodeAssembler)) -> Self {
+        let kvm = SoftKvm::with_engine(PlatformConfig::genoa(), &profiles::MAINLINE, Arc::new(Interpreters));
+        let vm = kvm.create_vm(vm_type).unwrap();
+        let process = Process::new();
+        let memory = process.buffer(&vec![0; MEMORY]);
+        let region = kvm_userspace_memory_region2 {
+            memory_size: MEMORY as u64,
+            userspace_addr: memory,
+            ..kvm_userspace_memory_region2::default()
+        };
+        vm.set_user_memory_region2(&process, &region).unwrap();
+        let vcpu = vm.create_vcpu(0).unwrap();
+        let mut code = CodeAssembler::new(bits).unwrap();
+        assemble(&mut code);
+        let guest = Self { vm, vcpu, process, memory };
+        guest.write(CODE, &code.assemble(CODE).unwrap());
+        guest
+    }
+
+    fn real_mode(&mut self) {
+        let mut sregs = self.vcpu.sregs().unwrap();
+        (sregs.cs.base, sregs.cs.selector) = (0, 0);
+        self.vcpu.set_sregs(&sregs).unwrap();
+        let regs = kvm_regs { rip: CODE, rsp: 0x7000, rflags: 2, ..kvm_regs::default() };
+        self.vcpu.set_regs(&regs).unwrap();
+    }
+
+    fn write(&self, gpa: u64, data: &[u8]) {
+        self.process.write(self.memory + gpa, data).unwrap();
+    }
+
+    fn read<const LEN: usize>(&self, gpa: u64) -> [u8; LEN] {
+        let mut data = [0; LEN];
+        self.process.read(self.memory + gpa, &mut data).unwrap();
+        data
+    }
+
+    /// KVM_RUN that returns 0.
+    fn run(&self) -> RunExit {
+        assert_eq!(self.vcpu.run(&self.process), Ok(()));
+        self.vcpu.run_area().exit()
+    }
+
+    /// KVM_RUN that fails.
+    fn fails(&self) -> (Errno, RunExit) {
+        let errno = self.vcpu.run(&self.process).expect_err("KVM_RUN fails");
+        (errno, self.vcpu.run_area().exit())
+    }
+
+    fn regs(&self) -> kvm_regs {
+        self.vcpu.regs().unwrap()
+    }
+}
+
+fn io(input: bool, size: u8, port: u16, count: u32) -> RunExit {
+    RunExit::Io { input, size, port, count }
+}
+
+#[test]
+fn ports_one_way_and_the_other() {
+    let guest = Guest::new(KVM_X86_DEFAULT_VM, |code| {
+        code.mov(al, 0x5a).unwrap();
+        code.out(0x80, al).unwrap();
+        code.mov(dx, 0x3f8).unwrap();
+        code.mov(eax, 0x1234_5678).unwrap();
+        code.out(dx, eax).unwrap();
+        code.in_(al, dx).unwrap();
+        code.in_(eax, 0x10).unwrap();
+        code.hlt().unwrap();
+    });
+    let mut data = [0; 4];
+    assert_eq!(guest.run(), io(false, 1, 0x80, 1));
+    guest.vcpu.run_area().port_data(&mut data[..1]);
+    assert_eq!(data[0], 0x5a);
+    assert_eq!(guest.run(), io(false, 4, 0x3f8, 1));
+    guest.vcpu.run_area().port_data(&mut data);
+    assert_eq!(data, 0x1234_5678_u32.to_le_bytes());
+    assert_eq!(guest.run(), io(true, 1, 0x3f8, 1));
+    guest.vcpu.run_area().set_port_data(&[0xff]);
+    assert_eq!(guest.run(), io(true, 4, 0x10, 1));
+    assert_eq!(guest.regs().rax, 0x1234_56ff, "the last IN changed AL alone");
+    guest.vcpu.run_area().set_port_data(&0xdead_beef_u32.to_le_bytes());
+    assert_eq!(guest.run(), RunExit::Halt);
+    assert_eq!(guest.regs().rax, 0xdead_beef);
+    let run = guest.vcpu.run_area().read();
+    assert_eq!((run.if_flag, run.ready_for_interrupt_injection, run.apic_base), (0, 0, 0xfee0_0900));
+}
+
+#[test]
+fn strings_are_read_in_batches_and_written_item_by_item() {
+    let guest = Guest::new(KVM_X86_DEFAULT_VM, |code| {
+        code.mov(dx, 0x80).unwrap();
+        code.mov(di, 0x2ffe).unwrap();
+        code.mov(cx, 4).unwrap();
+        code.rep().insb().unwrap();
+        code.mov(si, 0x2ffe).unwrap();
+        code.mov(cx, 2).unwrap();
+        code.rep().outsw().unwrap();
+        code.hlt().unwrap();
+    });
+    // Two up to the end of RDI's page.
+    assert_eq!(guest.run(), io(true, 1, 0x80, 2));
+    guest.vcpu.run_area().set_port_data(&[1, 2]);
+    assert_eq!(guest.run(), io(true, 1, 0x80, 2));
+    guest.vcpu.run_area().set_port_data(&[3, 4]);
+    for word in [[1, 2], [3, 4]] {
+        assert_eq!(guest.run(), io(false, 2, 0x80, 1));
+        let mut data = [0; 2];
+        guest.vcpu.run_area().port_data(&mut data);
+        assert_eq!(data, word);
+    }
+    assert_eq!(guest.run(), RunExit::Halt);
+    assert_eq!(guest.read(0x2ffe), [1, 2, 3, 4]);
+}
+
+#[test]
+fn user_space_may_change_the_count_of_a_string() {
+    let guest = Guest::new(KVM_X86_DEFAULT_VM, |code| {
+        code.mov(dx, 0x80).unwrap();
+        code.mov(di, 0x2000).unwrap();
+        code.mov(cx, 2).unwrap();
+        code.rep().insb().unwrap();
+        code.in_(al, 0x81).unwrap();
+        code.hlt().unwrap();
+    });
+    assert_eq!(guest.run(), io(true, 1, 0x80, 2));
+    guest.vcpu.run_area().set_port_data(&[0xaa; 2]);
+    guest.vcpu.set_regs(&kvm_regs { rcx: 1, ..guest.regs() }).unwrap();
+    assert_eq!(guest.run(), io(true, 1, 0x81, 1));
+    assert_eq!((guest.regs().rcx, guest.regs().rdi), (0, 0x2001));
+    guest.vcpu.set_regs(&kvm_regs { rip: guest.regs().rip + 2, ..guest.regs() }).unwrap();
+    guest.vcpu.run_area().set_port_data(&[0x77]);
+    assert_eq!(guest.run(), RunExit::Halt);
+    assert_ne!(guest.regs().rax as u8, 0x77, "an IN that user space stepped over has no answer");
+}
+
+#[test]
+fn memory_that_no_slot_has_is_user_spaces() {
+    let guest = Guest::long(KVM_X86_DEFAULT_VM, |code| {
+        code.mov(rbx, 0x40_0ffe_u64).unwrap();
+        code.mov(dword_ptr(rbx), 0x1122_3344).unwrap();
+        code.mov(eax, dword_ptr(0x40_0008)).unwrap();
+        code.mov(rcx, qword_ptr(0x40_0010)).unwrap();
+        code.hlt().unwrap();
+    });
+    // A write across pages is two.
+    let write = |gpa, data, len| RunExit::Mmio { gpa, data, len, write: true };
+    assert_eq!(guest.run(), write(0x40_0ffe, [0x44, 0x33, 0, 0, 0, 0, 0, 0], 2));
+    assert_eq!(guest.run(), write(0x40_1000, [0x22, 0x11, 0, 0, 0, 0, 0, 0], 2));
+    assert_eq!(guest.run(), RunExit::Mmio { gpa: 0x40_0008, data: [0; 8], len: 4, write: false });
+    guest.vcpu.run_area().set_mmio_data(&[1, 2, 3, 4, 5, 6, 7, 8]);
+    assert_eq!(guest.run(), RunExit::Mmio { gpa: 0x40_0010, data: [0; 8], len: 8, write: false });
+    assert_eq!(guest.regs().rax, 0x0403_0201);
+    guest.vcpu.run_area().set_mmio_data(&[8; 8]);
+    assert_eq!(guest.run(), RunExit::Halt);
+    assert_eq!(guest.regs().rcx, 0x0808_0808_0808_0808);
+}
+
+#[test]
+fn immediate_exit_only_finishes_what_was_begun() {
+    let guest = Guest::new(KVM_X86_DEFAULT_VM, |code| {
+        code.in_(al, 0x10).unwrap();
+        code.hlt().unwrap();
+    });
+    let area = guest.vcpu.run_area();
+    area.set_immediate_exit(true);
+    assert_eq!(guest.vcpu.run(&guest.process), Err(Errno::EINTR));
+    assert_eq!(guest.regs().rip, CODE);
+    area.set_immediate_exit(false);
+    assert_eq!(guest.run(), io(true, 1, 0x10, 1));
+    area.set_port_data(&[7]);
+    area.set_immediate_exit(true);
+    assert_eq!(guest.vcpu.run(&guest.process), Err(Errno::EINTR));
+    assert_eq!((guest.regs().rax, guest.regs().rip), (7, CODE + 2));
+    area.set_immediate_exit(false);
+    assert_eq!(guest.run(), RunExit::Halt);
+}
+
+#[test]
+fn a_signal_interrupts_a_guest_that_never_ends() {
+    let guest = Guest::new(KVM_X86_DEFAULT_VM, |code| {
+        let mut again = code.create_label();
+        code.set_label(&mut again).unwrap();
+        code.jmp(again).unwrap();
+    });
+    std::thread::scope(|scope| {
+        let run = scope.spawn(|| guest.fails());
+        while !run.is_finished() {
+            guest.vcpu.kick();
+            std::thread::yield_now();
+        }
+        assert_eq!(run.join().unwrap(), (Errno::EINTR, RunExit::Interrupted));
+    });
+}
+
+#[test]
+fn a_quantum_ends_and_goes_on() {
+    let guest = Guest::new(KVM_X86_DEFAULT_VM, |code| {
+        (0..100).for_each(|_| code.inc(ax).unwrap());
+        code.hlt().unwrap();
+    });
+    let bounds = Bounds { instructions: 40, wait: false, ..Bounds::default() };
+    for done in [40, 80] {
+        assert_eq!(guest.vcpu.run_within(&guest.process, &bounds), Ok(Stop::Limit));
+        assert_eq!(guest.regs().rax, done);
+    }
+    assert_eq!(guest.vcpu.run_within(&guest.process, &bounds), Ok(Stop::Exit));
+    assert_eq!((guest.vcpu.run_area().exit(), guest.regs().rax), (RunExit::Halt, 100));
+}
+
+#[test]
+fn a_triple_fault_is_a_shutdown_and_an_init() {
+    let guest = Guest::new(KVM_X86_DEFAULT_VM, |code| code.ud2().unwrap());
+    let mut sregs = guest.vcpu.sregs().unwrap();
+    sregs.idt.limit = 0;
+    guest.vcpu.set_sregs(&sregs).unwrap();
+    assert_eq!(guest.run(), RunExit::Shutdown);
+    assert_eq!(guest.regs().rip, 0xfff0);
+}
+
+#[test]
+fn a_hypercall_leaves_if_it_was_asked_for() {
+    let guest = Guest::long(KVM_X86_SW_PROTECTED_VM, |code| {
+        for size in [0_u64, 3, 3] {
+            code.mov(eax, 12).unwrap();
+            code.mov(rbx, 0x20_0000_u64).unwrap();
+            code.mov(rcx, size).unwrap();
+            code.mov(edx, 0x10).unwrap();
+            code.vmmcall().unwrap();
+            code.out(0x80, al).unwrap();
+        }
+        code.hlt().unwrap();
+    });
+    assert_eq!(guest.run(), io(false, 1, 0x80, 1));
+    assert_eq!(guest.regs().rax as i64, -1000, "ENOSYS: nobody asked for the exit");
+    let cap = kvm_enable_cap { cap: KVM_CAP_EXIT_HYPERCALL, args: [1 << 12, 0, 0, 0], ..kvm_enable_cap::default() };
+    guest.vm.enable_cap(&cap).unwrap();
+    assert_eq!(guest.run(), RunExit::Hypercall { nr: 12, args: [0x20_0000, 3, 0x10, 0, 0, 0], flags: 1 });
+    assert_eq!(guest.vcpu.run_area().hypercall_return(), 0);
+    guest.vcpu.run_area().set_hypercall_return(5);
+    assert_eq!(guest.run(), io(false, 1, 0x80, 1));
+    assert_eq!(guest.regs().rax, 5);
+}
+
+#[test]
+fn cpuid_and_msrs_are_kvms() {
+    let guest = Guest::long(KVM_X86_DEFAULT_VM, |code| {
+        code.mov(eax, 0x4000_0000).unwrap();
+        code.cpuid().unwrap();
+        code.mov(esi, ebx).unwrap();
+        code.mov(ecx, 0x1b).unwrap();
+        code.rdmsr().unwrap();
+        code.out(0x80, eax).unwrap();
+        // No such MSR, and no IDT: a triple fault.
+        code.mov(ecx, 0x1234_5678).unwrap();
+        code.rdmsr().unwrap();
+    });
+    let leaf = kvm_cpuid_entry2 { function: 0x4000_0000, ebx: 77, ..kvm_cpuid_entry2::default() };
+    guest.vcpu.set_cpuid2(&[leaf]).unwrap();
+    assert_eq!(guest.run(), io(false, 4, 0x80, 1));
+    assert_eq!((guest.regs().rsi, guest.regs().rax, guest.regs().rdx), (77, 0xfee0_0900, 0));
+    assert_eq!(guest.run(), RunExit::Shutdown);
+}
+
+#[test]
+fn private_by_attributes_is_from_a_guest_memfd_or_nowhere() {
+    let guest = Guest::long(KVM_X86_SW_PROTECTED_VM, |code| {
+        code.mov(byte_ptr(0x20_0000), 0x55).unwrap();
+        code.mov(al, byte_ptr(0x20_0000)).unwrap();
+        code.out(0x80, al).unwrap();
+        code.mov(al, byte_ptr(0x20_0000)).unwrap();
+        code.hlt().unwrap();
+    });
+    let private = |attributes| kvm_memory_attributes { address: 0x20_0000, size: 0x1000, attributes, flags: 0 };
+    guest.vm.set_memory_attributes(&private(8)).unwrap();
+    let fault = RunExit::MemoryFault { flags: 8, gpa: 0x20_0000, size: 0x1000 };
+    assert_eq!(guest.fails(), (Errno::EFAULT, fault.clone()));
+    assert_eq!(guest.fails(), (Errno::EFAULT, fault));
+
+    // The same with a guest_memfd behind it.
+    let delete = kvm_userspace_memory_region2::default();
+    guest.vm.set_user_memory_region2(&guest.process, &delete).unwrap();
+    let args = kvm_create_guest_memfd { size: MEMORY as u64, ..kvm_create_guest_memfd::default() };
+    let memfd = guest.vm.create_guest_memfd(&args).unwrap();
+    let region = kvm_userspace_memory_region2 {
+        flags: KVM_MEM_GUEST_MEMFD,
+        memory_size: MEMORY as u64,
+        userspace_addr: guest.memory,
+        guest_memfd: guest.process.install(memfd.clone()),
+        ..kvm_userspace_memory_region2::default()
+    };
+    guest.vm.set_user_memory_region2(&guest.process, &region).unwrap();
+    assert_eq!(guest.run(), io(false, 1, 0x80, 1));
+    assert_eq!((guest.regs().rax, guest.read(0x20_0000)), (0x55, [0]));
+    assert_eq!(memfd.with_page(0x200, |page| page.as_bytes()[0]), Some(0x55));
+    // Shared again, the guest sees user space's page.
+    guest.vm.set_memory_attributes(&private(0)).unwrap();
+    guest.write(0x20_0000, &[0x66]);
+    assert_eq!(guest.run(), RunExit::Halt);
+    assert_eq!(guest.regs().rax, 0x66);
+}
+
+#[test]
+fn registers_are_exchanged_through_the_run_page() {
+    let guest = Guest::new(KVM_X86_DEFAULT_VM, |code| {
+        code.out(0x80, al).unwrap();
+        code.hlt().unwrap();
+    });
+    let area = guest.vcpu.run_area();
+    area.write_u64(288, 1 << 3);
+    assert_eq!(guest.vcpu.run(&guest.process), Err(Errno::EINVAL));
+    area.write_u64(288, KVM_SYNC_X86_REGS);
+    assert_eq!(guest.run(), io(false, 1, 0x80, 1));
+    let rip = u64::from_le_bytes(std::array::from_fn(|i| area.read().s[128 + i]));
+    assert_eq!(rip, guest.regs().rip);
+    // RBX is the second.
+    area.write_u64(304 + 8, 42);
+    area.write_u64(296, KVM_SYNC_X86_REGS);
+    assert_eq!(guest.run(), RunExit::Halt);
+    assert_eq!((guest.regs().rbx, area.read().kvm_dirty_regs), (42, 0));
+}
+
+#[test]
+fn an_interrupt_waits_for_its_window() {
+    let guest = Guest::new(KVM_X86_DEFAULT_VM, |code| {
+        code.nop().unwrap();
+        code.sti().unwrap();
+        code.nop().unwrap();
+        code.nop().unwrap();
+        code.hlt().unwrap();
+    });
+    // Vector 0x20 of the real-mode table: a HLT at 0x3000.
+    guest.write(4 * 0x20, &[0x00, 0x30, 0, 0]);
+    guest.write(0x3000, &[0xf4]);
+    let area = guest.vcpu.run_area();
+    area.write_u8(0, 1);
+    assert_eq!(guest.run(), RunExit::InterruptWindow);
+    assert_eq!(area.read().ready_for_interrupt_injection, 1);
+    area.write_u8(0, 0);
+    guest.vcpu.interrupt(0x20).unwrap();
+    assert_eq!(guest.run(), RunExit::Halt);
+    assert_eq!(guest.regs().rip, 0x3001);
+}

@@ -1,0 +1,303 @@
+//! KVM_RUN of SNP guests from a VMSA that user space supplied.
+
+mod common;
+
+use common::*;
+use iced_x86::code_asm::*;
+use snp_abi::kvm::proposed::*;
+use snp_abi::kvm::*;
+use snp_abi::{Errno, PageState, PageType, Segment, SevFeatures, Vmsa};
+use snp_softkvm::{Bounds, RunExit, Stop, profiles};
+use zerocopy::FromBytes;
+
+const C_BIT: u64 = 1 << 51;
+/// Frames: code, page tables, data, stack, IDT, VMSA.
+const CODE: u64 = 16;
+const TABLES: u64 = 17;
+const DATA: u64 = 21;
+const STACK: u64 = 22;
+const IDT: u64 = 23;
+const VMSA: u64 = 25;
+/// Frames that are private and that nobody launched.
+const FRESH: u64 = 40;
+
+/// Page tables that map the first 2 MiB where they are, page by page, with the C-bit but for [`SHARED`]; and 2 MiB behind.
+fn tables() -> Vec<u8> {
+    let base = TABLES * PAGE;
+    let mut pages = vec![0_u8; 4 * PAGE as usize];
+    let mut put = |page: usize, index: usize, entry: u64| {
+        let at = page * PAGE as usize + 8 * index;
+        pages[at..at + 8].copy_from_slice(&entry.to_le_bytes());
+    };
+    put(0, 0, (base + PAGE) | C_BIT | 3);
+    put(1, 0, (base + 2 * PAGE) | C_BIT | 3);
+    put(2, 0, (base + 3 * PAGE) | C_BIT | 3);
+    for frame in 0..512 {
+        let private = if frame == SHARED { 0 } else { C_BIT };
+        put(3, frame as usize, (frame * PAGE) | private | 3);
+    }
+    pages
+}
+
+/// Where the GDT is in the IDT's page.
+const GDT: usize = 0x800;
+/// The frame that page tables map as shared.
+const SHARED: u64 = 50;
+
+fn vmsa() -> Vmsa {
+    let data = Segment { selector: 0x10, attrib: 0xc93, limit: u32::MAX, base: 0 };
+    Vmsa {
+        es: data,
+        cs: Segment { selector: 8, attrib: 0xa9b, ..data },
+        ss: data,
+        ds: data,
+        fs: data,
+        gs: data,
+        idtr: Segment { selector: 0, attrib: 0, limit: 0x1ff, base: IDT * PAGE },
+        gdtr: Segment { selector: 0, attrib: 0, limit: 0x17, base: IDT * PAGE + GDT as u64 },
+        tr: Segment { selector: 0, attrib: 0x8b, limit: 0x67, base: 0 },
+        ldtr: Segment { selector: 0, attrib: 0x82, limit: 0xffff, base: 0 },
+        efer: 0x1d00,
+        cr0: 0x8001_0033,
+        cr3: TABLES * PAGE | C_BIT,
+        cr4: 0x660,
+        rflags: 2,
+        rip: CODE * PAGE,
+        rsp: (STACK + 1) * PAGE,
+        dr6: 0xffff_0ff0,
+        dr7: 0x400,
+        g_pat: 0x0007_0406_0007_0406,
+        xcr0: 1,
+        x87_fcw: 0x37f,
+        mxcsr: 0x1f80,
+        sev_features: SevFeatures(SevFeatures::SNP_ACTIVE),
+        ..Vmsa::default()
+    }
+}
+
+/// A launched guest whose handler of #VC leaves the error code in RBX and spins.
+struct Guest(Vmm);
+
+impl Guest {
+    fn new(assemble: impl FnOnce(&mut CodeAssembler)) -> Self {
+        Self::with(vmsa(), 1, assemble)
+    }
+
+    fn with(vmsa: Vmsa, vcpus: u64, assemble: impl FnOnce(&mut CodeAssembler)) -> Self {
+        const HANDLER: u64 = CODE * PAGE + 0x800;
+        let vmm = Vmm::launching(&profiles::DIRECT_VMSA, vcpus);
+        let mut code = CodeAssembler::new(64).unwrap();
+        assemble(&mut code);
+        let mut again = code.create_label();
+        code.set_label(&mut again).unwrap();
+        code.jmp(again).unwrap();
+        let mut page = code.assemble(CODE * PAGE).unwrap();
+        assert!(page.len() < 0x800);
+        page.resize(PAGE as usize, 0xcc);
+        // pop rbx; jmp to itself
+        page[0x800..0x803].copy_from_slice(&[0x5b, 0xeb, 0xfe]);
+        let mut idt = vec![0; PAGE as usize];
+        let gate = HANDLER & 0xffff | 8 << 16 | 0x8e00 << 32 | HANDLER >> 16 << 48;
+        idt[29 * 16..29 * 16 + 8].copy_from_slice(&gate.to_le_bytes());
+        idt[GDT + 8..GDT + 16].copy_from_slice(&0x00af_9b00_0000_ffff_u64.to_le_bytes());
+        idt[GDT + 16..GDT + 24].copy_from_slice(&0x00cf_9300_0000_ffff_u64.to_le_bytes());
+        assert_eq!(vmm.launch_pages(PageType::NORMAL, CODE, &page), OK);
+        assert_eq!(vmm.launch_pages(PageType::NORMAL, TABLES, &tables()), OK);
+        assert_eq!(vmm.launch_pages(PageType::NORMAL, DATA, &vec![0; 2 * PAGE as usize]), OK);
+        assert_eq!(vmm.launch_pages(PageType::NORMAL, IDT, &idt), OK);
+        assert_eq!(vmm.launch_vmsa(VMSA, &vmsa), OK);
+        assert_eq!(vmm.finish(&kvm_sev_snp_launch_finish::default()), OK);
+        Self(vmm)
+    }
+
+    /// Runs until the guest spins.
+    fn spins(&self) {
+        assert_eq!(self.0.vcpus[0].run_within(&self.0.process, &bounds()), Ok(Stop::Limit));
+    }
+
+    fn register(&self, number: usize) -> u64 {
+        self.0.vcpus[0].with_state(&self.0.process, |state| state.gpr[number]).unwrap().unwrap()
+    }
+
+    fn rax(&self) -> u64 {
+        self.register(0)
+    }
+
+    fn rbx(&self) -> u64 {
+        self.register(3)
+    }
+
+    fn state_of(&self, gfn: u64) -> PageState {
+        self.0.vm.rmp_entry(gfn).unwrap().state
+    }
+
+    fn fault(&self, private: bool, gfn: u64) {
+        assert_eq!(self.0.vcpus[0].run(&self.0.process), Err(Errno::EFAULT));
+        let fault = RunExit::MemoryFault { flags: if private { 8 } else { 0 }, gpa: gfn * PAGE, size: PAGE };
+        assert_eq!(self.0.vcpus[0].run_area().exit(), fault);
+    }
+}
+
+fn bounds() -> Bounds<'static> {
+    Bounds { instructions: 1000, wait: false, ..Bounds::default() }
+}
+
+/// PVALIDATE of a frame.
+fn pvalidate(code: &mut CodeAssembler, address: u64, large: u32, validate: u32) {
+    code.mov(rax, address).unwrap();
+    code.mov(ecx, large).unwrap();
+    code.mov(edx, validate).unwrap();
+    code.pvalidate().unwrap();
+}
+
+fn rmpadjust(code: &mut CodeAssembler, address: u64, large: u64, attributes: u64) {
+    code.mov(rax, address).unwrap();
+    code.mov(rcx, large).unwrap();
+    code.mov(rdx, attributes).unwrap();
+    code.rmpadjust().unwrap();
+}
+
+#[test]
+fn the_state_comes_from_the_vmsa_and_goes_back_there() {
+    let guest = Guest::new(|code| {
+        code.mov(rax, qword_ptr(DATA * PAGE)).unwrap();
+        code.add(rax, 5).unwrap();
+        code.mov(qword_ptr(DATA * PAGE), rax).unwrap();
+    });
+    guest.spins();
+    assert_eq!(guest.rax(), 5);
+    let memfd = snp_softkvm::UserSpace::guest_memfd(&guest.0.process, guest.0.memfds[0]).unwrap();
+    let vmsa = memfd.with_page(VMSA, |page| Vmsa::read_from_bytes(page.as_bytes()).unwrap()).unwrap();
+    assert_eq!(vmsa.rax, 5);
+    assert_eq!(memfd.with_page(DATA, |page| page.as_bytes()[0]), Some(5));
+    // What user space might see of it is nothing.
+    assert_eq!(guest.0.vcpus[0].regs(), Err(Errno::EINVAL));
+}
+
+#[test]
+fn a_processor_without_vmsa_waits_and_the_first_does_not() {
+    let guest = Guest::with(vmsa(), 2, |_| {});
+    assert_eq!(guest.0.vcpus[1].run_within(&guest.0.process, &bounds()), Ok(Stop::Waiting));
+    assert_eq!(guest.0.vcpus[1].with_state(&guest.0.process, |_| ()), Ok(None));
+    guest.spins();
+}
+
+#[test]
+fn a_vmsa_that_vmrun_refuses_is_a_failed_entry() {
+    for bad in [Vmsa { efer: 0xd00, ..vmsa() }, Vmsa { cr0: 0x2001_0033, ..vmsa() }] {
+        let guest = Guest::with(bad, 1, |_| {});
+        for _ in 0..2 {
+            assert_eq!(guest.0.vcpus[0].run(&guest.0.process), Ok(()));
+            let exit = RunExit::FailEntry { hardware_entry_failure_reason: u64::MAX, cpu: 0 };
+            assert_eq!(guest.0.vcpus[0].run_area().exit(), exit);
+        }
+    }
+}
+
+#[test]
+fn a_guest_that_is_not_launched_cannot_be_entered() {
+    let vmm = Vmm::launching(&profiles::VCPU_STATE, 1);
+    assert_eq!(vmm.vcpus[0].run(&vmm.process), Ok(()));
+    assert!(matches!(vmm.vcpus[0].run_area().exit(), RunExit::FailEntry { .. }));
+    let state = kvm_sev_snp_vcpu_state {
+        valid_fields: KVM_SEV_SNP_VCPU_STATE_VMSA_VALID,
+        vmsa_gpa: 3 * PAGE,
+        ..kvm_sev_snp_vcpu_state::default()
+    };
+    // A page that is no VMSA by its RMP entry.
+    assert_eq!(vmm.set_vcpu_state(0, &state), OK);
+    assert_eq!(vmm.finish(&kvm_sev_snp_launch_finish::default()), OK);
+    assert_eq!(vmm.vcpus[0].run(&vmm.process), Ok(()));
+    assert!(matches!(vmm.vcpus[0].run_area().exit(), RunExit::FailEntry { .. }));
+}
+
+#[test]
+fn a_touched_page_is_the_guests_and_not_validated() {
+    let guest = Guest::new(|code| code.mov(al, byte_ptr(FRESH * PAGE)).unwrap());
+    assert_eq!(guest.state_of(FRESH), PageState::Hypervisor);
+    guest.spins();
+    assert_eq!((guest.rbx(), guest.state_of(FRESH)), (0x404, PageState::GuestInvalid));
+}
+
+#[test]
+fn pvalidate_answers() {
+    // Address, size, validate → EAX, CF, and the page's state.
+    let valid = PageState::GuestValid;
+    for (address, large, validate, twice, expected, carry, state) in [
+        (FRESH * PAGE, 0, 1, false, 0, 0, valid),
+        (FRESH * PAGE, 0, 1, true, 0, 1, valid),
+        (FRESH * PAGE, 0, 0, false, 0, 1, PageState::GuestInvalid),
+        (DATA * PAGE, 0, 0, false, 0, 0, PageState::GuestInvalid),
+        (FRESH * PAGE, 1, 1, false, 1, 0, PageState::GuestInvalid),
+        (0, 1, 1, false, 6, 0, PageState::GuestInvalid),
+    ] {
+        let guest = Guest::new(|code| {
+            if twice {
+                pvalidate(code, address, large, validate);
+            }
+            pvalidate(code, address, large, validate);
+            code.setc(bl).unwrap();
+        });
+        guest.spins();
+        assert_eq!((guest.rax(), guest.rbx()), (expected, carry), "{address:#x} {large} {validate}");
+        assert_eq!(guest.state_of(address / PAGE), state, "{address:#x} {large} {validate}");
+    }
+}
+
+#[test]
+fn rmpadjust_answers() {
+    const VMSA_BIT: u64 = 1 << 16;
+    for (address, large, attributes, expected) in [
+        (DATA * PAGE, 0, 1 | 0x300, 0),
+        (DATA * PAGE, 0, 1 | VMSA_BIT, 0),
+        (DATA * PAGE, 0, 0x300, 2),
+        (DATA * PAGE, 0, 4, 1),
+        (DATA * PAGE, 1, 1, 1),
+        (0, 1, 1, 6),
+    ] {
+        let guest = Guest::new(|code| rmpadjust(code, address, large, attributes));
+        guest.spins();
+        assert_eq!(guest.rax(), expected, "{address:#x} {large} {attributes:#x}");
+        let entry = guest.0.vm.rmp_entry(DATA).unwrap();
+        let done = expected == 0;
+        assert_eq!(entry.vmsa, done && attributes & VMSA_BIT != 0);
+        assert_eq!(entry.permissions[1].0, if done { (attributes >> 8) as u8 } else { 0 });
+    }
+    // Not validated: #VC.
+    let guest = Guest::new(|code| rmpadjust(code, FRESH * PAGE, 0, 1));
+    guest.spins();
+    assert_eq!(guest.rbx(), 0x404);
+}
+
+#[test]
+fn private_and_shared_must_be_as_the_guest_says() {
+    // A private access to a frame that is shared by its attribute.
+    let guest = Guest::new(|code| code.mov(al, byte_ptr(SHARED_GFN * PAGE)).unwrap());
+    guest.fault(true, SHARED_GFN);
+    guest.fault(true, SHARED_GFN);
+    guest.0.set_private(SHARED_GFN, 1, true);
+    guest.spins();
+    assert_eq!(guest.rbx(), 0x404);
+    // A shared one to a private frame.
+    let guest = Guest::new(|code| code.mov(al, byte_ptr(SHARED * PAGE)).unwrap());
+    guest.fault(false, SHARED);
+    // PVALIDATE of a shared frame.
+    let guest = Guest::new(|code| pvalidate(code, SHARED_GFN * PAGE, 0, 1));
+    guest.fault(true, SHARED_GFN);
+    // Without a guest_memfd: frames 96 to 99.
+    let guest = Guest::new(|code| code.mov(al, byte_ptr(97 * PAGE)).unwrap());
+    guest.fault(true, 97);
+}
+
+#[test]
+fn the_vmsa_that_a_processor_runs_from_cannot_be_written() {
+    let guest = Guest::new(|code| {
+        code.mov(rax, qword_ptr(VMSA * PAGE)).unwrap();
+        code.mov(byte_ptr(VMSA * PAGE), 1).unwrap();
+    });
+    // Linux would fault it in again and again.
+    assert_eq!(guest.0.vcpus[0].run_within(&guest.0.process, &bounds()), Ok(Stop::Stuck));
+    let adjusts = Guest::new(|code| rmpadjust(code, VMSA * PAGE, 0, 1));
+    assert_eq!(adjusts.0.vcpus[0].run_within(&adjusts.0.process, &bounds()), Ok(Stop::Stuck));
+    assert!(adjusts.0.vm.rmp_entry(VMSA).unwrap().vmsa);
+}
