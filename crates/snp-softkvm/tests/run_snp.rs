@@ -59,7 +59,7 @@ fn vmsa() -> Vmsa {
         ldtr: Segment { selector: 0, attrib: 0x82, limit: 0xffff, base: 0 },
         efer: 0x1d00,
         cr0: 0x8001_0033,
-        cr3: TABLES * PAGE | C_BIT,
+        cr3: (TABLES * PAGE) | C_BIT,
         cr4: 0x660,
         rflags: 2,
         rip: CODE * PAGE,
