@@ -19,6 +19,7 @@ mod address;
 mod cpuid;
 mod errno;
 mod firmware;
+pub mod ghcb;
 mod guest_message;
 mod id_block;
 pub mod kvm;
