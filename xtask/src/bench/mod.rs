@@ -125,7 +125,16 @@ fn rates(times: &[Estimated]) -> Result<Vec<Row>> {
     let rate = |wanted: &str| times.iter().find(|time| time.name == wanted).and_then(Estimated::per_second);
     let candidates = "explain: million candidates per second on one core";
     let hashing = "hashing pages on one core / openssl speed -evp sha384 -bytes 4096";
+    let interpreter = |kind: &str, promised: f64| {
+        let promise = format!("interpreter: million instructions per second, {kind} loop");
+        match rate(&format!("interpreter/{kind}")) {
+            Some(rate) => Row::at_least(promise, rate / 1e6, promised),
+            None => Row::not_measured(promise, "no benchmark"),
+        }
+    };
     Ok(vec![
+        interpreter("registers", 80.0),
+        interpreter("memory", 60.0),
         match rate("explain/candidates on one core") {
             Some(rate) => Row::at_least(candidates, rate / 1e6, 0.5),
             None => Row::not_measured(candidates, "no benchmark"),

@@ -55,8 +55,8 @@ struct Page {
     _page: HostPage,
     counter: Arc<AtomicU32>,
     version: u32,
-    /// By offset and mode.
-    blocks: HashMap<(u16, u8), u32>,
+    /// By RIP, which is part of what is decoded, offset in the page and mode.
+    blocks: HashMap<(u64, u16, u8), u32>,
 }
 
 /// What is at RIP.
@@ -121,7 +121,7 @@ impl CodeCache {
         let address = cpu.fetch_address();
         let offset = (address as usize) % PAGE_SIZE;
         let page = cpu.fetch_page(address)?;
-        let key = (offset as u16, cpu.mode.code_key());
+        let key = (rip, offset as u16, cpu.mode.code_key());
         if let Some(known) = self.pages.get_mut(&page.address()) {
             let version = known.counter.load(Ordering::Acquire);
             if known.version != version {
@@ -153,7 +153,7 @@ impl CodeCache {
         let id = self.blocks.len() as u32;
         let counter = known.counter.clone();
         self.blocks.push(Block { instructions: instructions.into(), counter, version });
-        known.blocks.insert((offset as u16, cpu.mode.code_key()), id);
+        known.blocks.insert((cpu.state.rip, offset as u16, cpu.mode.code_key()), id);
         Ok(Found::Block(id))
     }
 

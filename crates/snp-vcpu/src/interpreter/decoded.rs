@@ -1,6 +1,6 @@
 //! An instruction as it is executed: decoded, with its handler chosen.
 
-use iced_x86::{Instruction, MemorySize, OpKind, Register};
+use iced_x86::{Instruction, OpKind, Register};
 
 use super::cpu::*;
 use super::{execute, fast};
@@ -28,10 +28,10 @@ pub(crate) struct Decoded {
     pub(crate) scale: u8,
     /// FS or GS, or [`NONE`] for the segments whose base is 0 in 64-bit mode.
     pub(crate) segment: u8,
+    /// It neither looks at RIP and the counters of instructions, nor goes elsewhere.
+    pub(crate) plain: bool,
     /// Of conditional instructions: the condition as Jcc numbers it.
     pub(crate) condition: u8,
-    /// Bytes.
-    pub(crate) len: u8,
     pub(crate) instruction: Instruction,
 }
 
@@ -48,8 +48,8 @@ impl Decoded {
             index: NONE,
             scale: 0,
             segment: NONE,
+            plain: false,
             condition: (instruction.condition_code() as u8).wrapping_sub(1),
-            len: instruction.len() as u8,
             instruction,
         };
         if bits == 64 {
@@ -79,8 +79,8 @@ impl Decoded {
         if uses_memory(instruction) && !self.prepare_memory() {
             return;
         }
-        if let Some(handler) = fast::handler(&self.instruction) {
-            self.run = handler;
+        if let Some((handler, plain)) = fast::handler(&self.instruction) {
+            (self.run, self.plain) = (handler, plain);
         }
     }
 
@@ -129,6 +129,5 @@ fn is_high_byte(register: Register) -> bool {
 }
 
 fn uses_memory(instruction: &Instruction) -> bool {
-    instruction.memory_size() != MemorySize::Unknown
-        || (0..instruction.op_count()).any(|operand| instruction.op_kind(operand) == OpKind::Memory)
+    (0..instruction.op_count()).any(|operand| instruction.op_kind(operand) == OpKind::Memory)
 }

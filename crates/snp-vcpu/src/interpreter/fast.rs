@@ -66,8 +66,9 @@ fn width(instruction: &Instruction) -> usize {
     }
 }
 
-/// The fast handler, if there is one. Operands are general registers, immediates and memory with 64-bit addresses.
-pub(crate) fn handler(i: &Instruction) -> Option<Handler> {
+/// The fast handler, if there is one, and whether it is plain ([`Decoded::plain`]). Operands are general registers,
+/// immediates and memory with 64-bit addresses.
+pub(crate) fn handler(i: &Instruction) -> Option<(Handler, bool)> {
     if i.has_lock_prefix() || i.has_rep_prefix() || i.has_repne_prefix() {
         return None;
     }
@@ -86,7 +87,8 @@ pub(crate) fn handler(i: &Instruction) -> Option<Handler> {
         Mnemonic::Dec => operate::<DEC>(i),
         _ => None,
     };
-    operation.or_else(|| extension(i)).or_else(|| shift(i)).or_else(|| transfer(i)).or_else(|| other(i))
+    let plain = operation.or_else(|| extension(i)).or_else(|| shift(i)).or_else(|| other(i));
+    plain.map(|handler| (handler, true)).or_else(|| transfer(i).map(|handler| (handler, false)))
 }
 
 fn operate<const OP: u8>(i: &Instruction) -> Option<Handler> {

@@ -236,23 +236,54 @@ impl Cpu<'_> {
     }
 
     /// Executes instructions that follow one another, until one of them goes elsewhere.
+    ///
+    /// RIP and the counters are kept up only for instructions that look at them; for the others it is made up for when they
+    /// fault and at the end.
     #[inline(always)]
     fn execute_all(&mut self, block: &[Decoded]) -> Result<(), Fault> {
         let mask = self.mode.ip_mask();
-        for decoded in block {
-            self.next_rip = self.state.rip.wrapping_add(decoded.len.into()) & mask;
-            self.state.instructions = self.state.instructions.wrapping_add(1);
-            self.state.tsc = self.state.tsc.wrapping_add(1);
-            (decoded.run)(self, decoded)?;
-            self.state.rip = self.next_rip;
-            if self.end_block {
-                break;
+        let mut counted = 0;
+        for (index, decoded) in block.iter().enumerate() {
+            if decoded.plain {
+                let done = (decoded.run)(self, decoded);
+                if done.is_ok() && !self.end_block {
+                    continue;
+                }
+                self.count(index + 1 - counted);
+                counted = index + 1;
+                self.state.rip = decoded.instruction.ip();
+                done?;
+                self.state.rip = decoded.instruction.next_ip() & mask;
+            } else {
+                self.count(index + 1 - counted);
+                counted = index + 1;
+                self.state.rip = decoded.instruction.ip();
+                self.next_rip = decoded.instruction.next_ip() & mask;
+                (decoded.run)(self, decoded)?;
+                self.state.rip = self.next_rip;
+                if !self.end_block {
+                    continue;
+                }
             }
+            break;
+        }
+        if !self.end_block
+            && let Some(last) = block.last().filter(|last| last.plain)
+        {
+            self.count(block.len() - counted);
+            self.state.rip = last.instruction.next_ip() & mask;
         }
         if self.mmio_used != 0 || !self.state.mmio.is_empty() {
             self.forget_answers();
         }
         Ok(())
+    }
+
+    /// So many instructions were begun.
+    #[inline(always)]
+    fn count(&mut self, instructions: usize) {
+        self.state.instructions = self.state.instructions.wrapping_add(instructions as u64);
+        self.state.tsc = self.state.tsc.wrapping_add(instructions as u64);
     }
 
     /// The instruction is done with what the hypervisor answered.
