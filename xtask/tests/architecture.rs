@@ -308,7 +308,7 @@ const UNSAFE: &[&str] = &[
     "crates/snp-kvm/src/launcher.rs",
     "crates/snp-kvm/src/raw.rs",
     "crates/snp-memory/src/lib.rs",
-    "crates/snp-vcpu/tests/native_vectors.rs",
+    "crates/snp-vcpu/tests/vectors/host.rs",
     "crates/snp-shim/src/real.rs",
     "crates/snp-shim/src/spin.rs",
     "crates/snp-shim/src/descriptor.rs",

@@ -1,6 +1,6 @@
 //! Operands of one instruction, and whether it may be executed at all.
 
-use iced_x86::{EncodingKind, Instruction, OpKind, Register};
+use iced_x86::{EncodingKind, Instruction, Mnemonic, OpKind, Register};
 
 use super::float::Env;
 use super::vector::{Vector, extend};
@@ -132,9 +132,23 @@ impl<'a, C: Operands> Access<'a, C> {
         if !self.is_memory(operand) {
             return Ok(self.register(self.instruction.op_register(operand)));
         }
-        let misaligned = self.vex || self.cpu.extended().mxcsr & MISALIGNED != 0;
+        let misaligned = self.vex || self.is_sha() || self.cpu.extended().mxcsr & MISALIGNED != 0;
         let alignment = if self.size(operand) == 16 && !misaligned { 16 } else { 1 };
         self.load(alignment)
+    }
+
+    /// SHA: general-purpose instructions as AMD counts them, whose operands family 19h takes at any address.
+    fn is_sha(&self) -> bool {
+        matches!(
+            self.instruction.mnemonic(),
+            Mnemonic::Sha1rnds4
+                | Mnemonic::Sha1nexte
+                | Mnemonic::Sha1msg1
+                | Mnemonic::Sha1msg2
+                | Mnemonic::Sha256rnds2
+                | Mnemonic::Sha256msg1
+                | Mnemonic::Sha256msg2
+        )
     }
 
     /// The operand in memory.
@@ -204,6 +218,10 @@ impl<'a, C: Operands> Access<'a, C> {
         self.cpu.extended().mxcsr |= env.flags;
         if !faults {
             return Ok(());
+        }
+        // The x87 unit is in MMX mode before the conversion is tried.
+        if self.mmx {
+            self.enter_mmx();
         }
         let handled = self.cpu.cr4() & CR4_OSXMMEXCPT != 0;
         Err(if handled { Exception::SIMD } else { Exception::UNDEFINED }.into())

@@ -75,33 +75,37 @@ pub(super) fn horizontal<C: Operands>(access: &mut Access<'_, C>, shape: Shape, 
     access.write(&result)
 }
 
-/// DPPS and DPPD.
+/// DPPS and DPPD: products, sums of pairs, sums of those; each step raises its exceptions before the next begins.
 pub(super) fn dot<C: Operands>(access: &mut Access<'_, C>, shape: Shape) -> Result<(), Trap> {
     let (a, b) = access.pair()?;
-    let (mut env, size, immediate) = (access.env(), shape.size(), access.immediate());
+    let (size, immediate, count) = (shape.size(), access.immediate(), elements(access, shape));
     let (multiply, add): (Function, Function) = match shape {
         Shape::PackedSingle => (Env::multiply::<Single>, Env::add::<Single>),
         _ => (Env::multiply::<Double>, Env::add::<Double>),
     };
-    let mut result = ZERO;
     let block = 16 / size;
-    for base in (0..elements(access, shape)).step_by(block) {
-        let mut products = [0; 4];
-        for (index, product) in products[..block].iter_mut().enumerate() {
-            if immediate >> (4 + index) & 1 != 0 {
-                *product = multiply(&mut env, element(&a, size, base + index), element(&b, size, base + index));
-            }
-        }
-        let mut sum = add(&mut env, products[0], products[1]);
-        if block == 4 {
-            let upper = add(&mut env, products[2], products[3]);
-            sum = add(&mut env, sum, upper);
-        }
-        for index in (0..block).filter(|index| immediate >> index & 1 != 0) {
-            set_element(&mut result, size, base + index, sum);
+    let mut env = access.env();
+    let mut terms = [0; 8];
+    for (index, term) in terms[..count].iter_mut().enumerate() {
+        if immediate >> (4 + index % block) & 1 != 0 {
+            *term = multiply(&mut env, element(&a, size, index), element(&b, size, index));
         }
     }
     access.settle(env)?;
+    // The first term of a block collects its sum.
+    let mut distance = 1;
+    while distance < block {
+        let mut env = access.env();
+        for index in (0..count).step_by(2 * distance) {
+            terms[index] = add(&mut env, terms[index], terms[index + distance]);
+        }
+        access.settle(env)?;
+        distance *= 2;
+    }
+    let mut result = ZERO;
+    for index in (0..count).filter(|index| immediate >> (index % block) & 1 != 0) {
+        set_element(&mut result, size, index, terms[index / block * block]);
+    }
     access.write(&result)
 }
 

@@ -247,12 +247,14 @@ impl Env {
         // A carry out of the fraction goes into the exponent, as it should.
         let exponent = exact.exponent.min(F::BIAS + 1) + F::BIAS - 1;
         let magnitude = ((exponent as u64) << F::FRACTION) + kept as u64;
-        if magnitude >= F::INFINITY {
-            self.raise(OVERFLOW | PRECISION);
-            return sign | self.overflowed::<F>(exact.negative);
-        }
-        if inexact {
+        let overflow = magnitude >= F::INFINITY;
+        // An overflow that is not masked has no result that could be inexact for its sake.
+        if inexact || overflow && self.unmasked() & OVERFLOW == 0 {
             self.raise(PRECISION);
+        }
+        if overflow {
+            self.raise(OVERFLOW);
+            return sign | self.overflowed::<F>(exact.negative);
         }
         sign | magnitude
     }
@@ -273,20 +275,18 @@ impl Env {
         let least = 1 - F::BIAS;
         let drop = 127 - F::FRACTION;
         let sign = if exact.negative { F::SIGN } else { 0 };
-        let (unbounded, _) = self.drop_bits(exact.negative, exact.significand, drop);
+        let (unbounded, unbounded_inexact) = self.drop_bits(exact.negative, exact.significand, drop);
         let tiny = exact.exponent < least - 1 || unbounded >> (F::FRACTION + 1) == 0;
         let shifted = shift_right_sticky(exact.significand, exact.exponent.abs_diff(least));
         let (kept, inexact) = self.drop_bits(exact.negative, shifted, drop);
-        let masked = self.unmasked() & UNDERFLOW == 0;
-        if tiny && masked && self.mxcsr & FLUSH_TO_ZERO != 0 {
+        if tiny && self.unmasked() & UNDERFLOW != 0 {
+            // What a handler would get is not denormal: only bits that no exponent saves are lost.
+            self.raise(UNDERFLOW | if unbounded_inexact { PRECISION } else { 0 });
+        } else if tiny && self.mxcsr & FLUSH_TO_ZERO != 0 {
             self.raise(UNDERFLOW | PRECISION);
             return sign;
-        }
-        if tiny && (inexact || !masked) {
-            self.raise(UNDERFLOW);
-        }
-        if inexact {
-            self.raise(PRECISION);
+        } else if inexact {
+            self.raise(PRECISION | if tiny { UNDERFLOW } else { 0 });
         }
         sign | kept as u64
     }

@@ -1,8 +1,9 @@
 //! The legacy region: the 512 bytes of FXSAVE.
 //!
 //! # Source
-//! AMD 24593 (APM volume 2), "FXSAVE and FXRSTOR Instructions": the memory images. The error pointers are always saved and
-//! restored, as CPUID function 8000_0008 EBX bit 2 (RstrFpErrPtrs) says.
+//! AMD 24593 (APM volume 2), "FXSAVE and FXRSTOR Instructions": the memory images. CPUID function 8000_0008 EBX bit 2
+//! (RstrFpErrPtrs) is taken for set: the error pointers are always written, as zeros unless an exception is pending, and
+//! always restored.
 
 use crate::{Exception, Extended, Operands, Trap};
 
@@ -22,6 +23,9 @@ pub(super) struct Form {
     pub(super) registers: usize,
 }
 
+/// x87 status: an unmasked exception is pending.
+const EXCEPTION_SUMMARY: u16 = 1 << 7;
+
 fn top(extended: &Extended) -> usize {
     usize::from(extended.fsw >> 11 & 7)
 }
@@ -34,11 +38,14 @@ pub(super) fn save_x87(cpu: &mut impl Operands, address: u64, form: Form) -> Res
     put(0, &x87.fcw.to_le_bytes());
     put(2, &x87.fsw.to_le_bytes());
     put(4, &[x87.ftw]);
-    put(6, &x87.fop.to_le_bytes());
-    if form.wide {
+    let pending = x87.fsw & EXCEPTION_SUMMARY != 0;
+    if pending {
+        put(6, &x87.fop.to_le_bytes());
+    }
+    if pending && form.wide {
         put(8, &x87.fip.to_le_bytes());
         put(16, &x87.fdp.to_le_bytes());
-    } else {
+    } else if pending {
         put(8, &(x87.fip as u32).to_le_bytes());
         put(12, &x87.fcs.to_le_bytes());
         put(16, &(x87.fdp as u32).to_le_bytes());

@@ -18,6 +18,7 @@ pub(crate) struct Machine {
     pub(crate) cr0: u64,
     pub(crate) cr4: u64,
     pub(crate) xss: u64,
+    pub(crate) efer: u64,
     pub(crate) cpl: u8,
     /// Where `memory` begins.
     pub(crate) base: u64,
@@ -34,6 +35,7 @@ impl Machine {
             cr0: CR0,
             cr4: CR4,
             xss: 0,
+            efer: 0xd01,
             cpl: 3,
             base,
             memory: vec![0; memory],
@@ -121,7 +123,7 @@ impl Operands for Machine {
     }
 
     fn efer(&self) -> u64 {
-        0xd01
+        self.efer
     }
 
     fn cpl(&self) -> u8 {
