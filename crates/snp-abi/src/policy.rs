@@ -40,6 +40,19 @@ impl GuestPolicy {
     /// All bits with a meaning.
     pub const DEFINED: u64 = (1 << 26) - 1;
 
+    /// Every flag, by its name in the specification.
+    pub const FLAGS: &'static [(&'static str, u64)] = &[
+        ("SMT", Self::SMT),
+        ("MIGRATE_MA", Self::MIGRATE_MA),
+        ("DEBUG", Self::DEBUG),
+        ("SINGLE_SOCKET", Self::SINGLE_SOCKET),
+        ("CXL_ALLOW", Self::CXL_ALLOW),
+        ("MEM_AES_256_XTS", Self::MEM_AES_256_XTS),
+        ("RAPL_DIS", Self::RAPL_DIS),
+        ("CIPHERTEXT_HIDING_DRAM", Self::CIPHERTEXT_HIDING_DRAM),
+        ("PAGE_SWAP_DISABLE", Self::PAGE_SWAP_DISABLE),
+    ];
+
     /// SMT allowed, nothing else asked for: the policy that QEMU launches with by default.
     pub const DEFAULT: Self = Self(Self::SMT | Self::RESERVED_MBO);
 

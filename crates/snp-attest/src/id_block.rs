@@ -1,5 +1,7 @@
 //! Making ID blocks.
 
+use alloc::boxed::Box;
+
 use snp_abi::{GuestPolicy, ID_BLOCK_VERSION, IdAuth, IdBlock, KeyAlgorithm, LaunchDigest};
 use zerocopy::IntoBytes;
 

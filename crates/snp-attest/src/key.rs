@@ -1,12 +1,19 @@
 //! P-384 keys, in the PEM files of OpenSSL and in the firmware's own format.
 
+use alloc::borrow::ToOwned;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use der::Decode;
 use p384::ecdsa::signature::Signer;
 use p384::ecdsa::{self, VerifyingKey};
-use p384::elliptic_curve::sec1::FromEncodedPoint;
-use p384::pkcs8::DecodePrivateKey;
+use p384::elliptic_curve::sec1::FromSec1Point;
+use p384::pkcs8::{DecodePrivateKey, DecodePublicKey, EncodePublicKey};
 use sha2::{Digest, Sha384};
 use snp_abi::{CURVE_P384, EcdsaPublicKey, EcdsaSignature};
 use thiserror::Error;
+use x509_cert::spki::SubjectPublicKeyInfoOwned;
 use zerocopy::IntoBytes;
 
 /// Bytes of a P-384 coordinate or scalar.
@@ -62,17 +69,7 @@ impl SigningKey {
 
     /// The public key in the firmware's format.
     pub fn public(&self) -> EcdsaPublicKey {
-        let point = self.0.verifying_key().to_encoded_point(false);
-        let coordinate = |bytes: Option<&p384::FieldBytes>| {
-            let bytes: &[u8] = bytes.expect("an uncompressed point that is not the identity has both coordinates");
-            little_endian(bytes)
-        };
-        EcdsaPublicKey {
-            curve: CURVE_P384,
-            qx: coordinate(point.x()),
-            qy: coordinate(point.y()),
-            reserved_0x94: [0; 880],
-        }
+        firmware_key(self.0.verifying_key())
     }
 
     /// Signs a message with SHA-384, deterministically (RFC 6979).
@@ -81,6 +78,34 @@ impl SigningKey {
         let (r, s) = signature.split_bytes();
         EcdsaSignature { r: little_endian(&r), s: little_endian(&s), reserved_0x90: [0; 368] }
     }
+}
+
+/// Reads a public key in PEM (`PUBLIC KEY`), in the firmware's format.
+///
+/// # Errors
+/// [`KeyError::NotP384`]
+pub fn public_from_pem(text: &str) -> Result<EcdsaPublicKey, KeyError> {
+    let key = p384::PublicKey::from_public_key_pem(text.trim());
+    let key = key.map_err(|error| KeyError::NotP384(error.to_string()))?;
+    Ok(firmware_key(&key.into()))
+}
+
+fn firmware_key(key: &VerifyingKey) -> EcdsaPublicKey {
+    let point = key.to_sec1_point(false);
+    let coordinate = |bytes: Option<&p384::FieldBytes>| {
+        let bytes: &[u8] = bytes.expect("an uncompressed point that is not the identity has both coordinates");
+        little_endian(bytes)
+    };
+    EcdsaPublicKey { curve: CURVE_P384, qx: coordinate(point.x()), qy: coordinate(point.y()), reserved_0x94: [0; 880] }
+}
+
+/// A key in the firmware's format as certificates have it, `None` if it is not canonical.
+pub(crate) fn subject_public_key_info(key: &EcdsaPublicKey) -> Option<SubjectPublicKeyInfoOwned> {
+    if key.reserved_0x94 != [0; 880] {
+        return None;
+    }
+    let key = p384::PublicKey::from(parse_key(key)?);
+    SubjectPublicKeyInfoOwned::from_der(key.to_public_key_der().ok()?.as_bytes()).ok()
 }
 
 /// The digest by which reports name a key: SHA-384 of all 0x404 bytes.
@@ -104,8 +129,8 @@ pub(crate) fn parse_key(key: &EcdsaPublicKey) -> Option<VerifyingKey> {
         return None;
     }
     let (x, y) = (big_endian(&key.qx)?, big_endian(&key.qy)?);
-    let point = p384::EncodedPoint::from_affine_coordinates(&x.into(), &y.into(), false);
-    let key = Option::<p384::PublicKey>::from(p384::PublicKey::from_encoded_point(&point))?;
+    let point = p384::Sec1Point::from_affine_coordinates(&x.into(), &y.into(), false);
+    let key = Option::<p384::PublicKey>::from(p384::PublicKey::from_sec1_point(&point))?;
     Some(key.into())
 }
 

@@ -1,5 +1,9 @@
 //! Verifying ID blocks as the firmware does at LAUNCH_FINISH, each check by its name.
 
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
 use p384::ecdsa::signature::Verifier;
 use snp_abi::{
     EcdsaPublicKey, EcdsaSignature, FwStatus, GuestPolicy, ID_BLOCK_VERSION, IdAuth, IdBlock, KeyAlgorithm,

@@ -1,0 +1,229 @@
+//! Certificates and revocation lists, as far as chains of AMD's need them.
+
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use der::{Decode, DecodePem, Encode, EncodePem, pem::LineEnding};
+use sha2::{Digest, Sha256};
+use x509_cert::crl::CertificateList;
+use x509_cert::ext::Extension;
+use x509_cert::name::Name;
+use x509_cert::spki::{AlgorithmIdentifierOwned, SubjectPublicKeyInfoOwned};
+
+use crate::error::{Hex, Malformed, Role};
+use crate::time::UnixTime;
+
+/// Certificates of AMD's have less than 2 KiB; more than this is no certificate of a chain.
+const LONGEST: usize = 64 << 10;
+
+/// An X.509 certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Certificate {
+    der: Vec<u8>,
+    /// The bytes that are signed.
+    signed: Vec<u8>,
+    x509: x509_cert::Certificate,
+}
+
+impl Certificate {
+    /// Reads a certificate in DER. Nothing may follow it, and it must be written as DER wants it, so that it has only one
+    /// form.
+    ///
+    /// # Errors
+    /// [`Malformed`]
+    pub fn from_der(der: &[u8]) -> Result<Self, Malformed> {
+        const WHAT: &str = "an X.509 certificate in DER";
+        if der.len() > LONGEST {
+            return Err(Malformed::new(WHAT, alloc::format!("{} bytes, at most {LONGEST}", der.len())));
+        }
+        let x509 = x509_cert::Certificate::from_der(der).map_err(|error| Malformed::new(WHAT, error))?;
+        let again = x509.to_der().map_err(|error| Malformed::new(WHAT, error))?;
+        if again != der {
+            return Err(Malformed::new(WHAT, "its encoding is not canonical"));
+        }
+        let signed = x509.tbs_certificate().to_der().map_err(|error| Malformed::new(WHAT, error))?;
+        Ok(Self { der: again, signed, x509 })
+    }
+
+    /// Reads one certificate in PEM.
+    ///
+    /// # Errors
+    /// [`Malformed`]
+    pub fn from_pem(pem: &str) -> Result<Self, Malformed> {
+        let malformed = |error| Malformed::new("an X.509 certificate in PEM", error);
+        let x509 = x509_cert::Certificate::from_pem(pem.trim()).map_err(malformed)?;
+        Self::from_der(&x509.to_der().map_err(malformed)?)
+    }
+
+    /// Reads a file: one certificate in DER, or any number in PEM.
+    ///
+    /// # Errors
+    /// [`Malformed`]
+    pub fn from_file(bytes: &[u8]) -> Result<Vec<Self>, Malformed> {
+        const END: &str = "-----END CERTIFICATE-----";
+        let Some(text) = core::str::from_utf8(bytes).ok().filter(|text| text.contains("-----BEGIN")) else {
+            return Ok(alloc::vec![Self::from_der(bytes)?]);
+        };
+        let blocks = text.split_inclusive(END).filter(|block| !block.trim().is_empty());
+        blocks.map(Self::from_pem).collect()
+    }
+
+    /// The certificate in DER.
+    pub fn der(&self) -> &[u8] {
+        &self.der
+    }
+
+    /// The certificate in PEM.
+    pub fn to_pem(&self) -> String {
+        self.x509.to_pem(LineEnding::LF).expect("a certificate that was read can be written")
+    }
+
+    /// The subject, as text.
+    pub fn subject(&self) -> String {
+        self.x509.tbs_certificate().subject().to_string()
+    }
+
+    /// The subject's common name, empty if it has none.
+    pub fn common_name(&self) -> String {
+        let name = self.x509.tbs_certificate().subject().common_name();
+        name.ok().flatten().map(|name| name.value().to_string()).unwrap_or_default()
+    }
+
+    /// SHA-256 of the certificate.
+    pub fn fingerprint(&self) -> Hex {
+        Hex::of(&Sha256::digest(&self.der))
+    }
+
+    /// The serial number.
+    pub fn serial(&self) -> Hex {
+        Hex::of(self.x509.tbs_certificate().serial_number().as_bytes())
+    }
+
+    /// The part that the subject's common name says, `None` if it is not a name that AMD gives.
+    pub fn role(&self) -> Option<Role> {
+        let name = self.common_name();
+        let name = name.strip_suffix(crate::roots::TEST_MARK).unwrap_or(&name);
+        match name {
+            "SEV-VCEK" => Some(Role::Vcek),
+            "SEV-VLEK" => Some(Role::Vlek),
+            name if name.starts_with("ARK-") => Some(Role::Ark),
+            name if name.starts_with("SEV-VLEK-") => Some(Role::Asvk),
+            name if name.starts_with("SEV-") => Some(Role::Ask),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn x509(&self) -> &x509_cert::Certificate {
+        &self.x509
+    }
+
+    pub(crate) fn issuer_name(&self) -> &Name {
+        self.x509.tbs_certificate().issuer()
+    }
+
+    pub(crate) fn subject_name(&self) -> &Name {
+        self.x509.tbs_certificate().subject()
+    }
+
+    pub(crate) fn key(&self) -> &SubjectPublicKeyInfoOwned {
+        self.x509.tbs_certificate().subject_public_key_info()
+    }
+
+    pub(crate) fn extensions(&self) -> &[Extension] {
+        self.x509.tbs_certificate().extensions().map_or(&[], Vec::as_slice)
+    }
+
+    /// What is signed, with which algorithm, and the signature.
+    pub(crate) fn signed(&self) -> (&[u8], &AlgorithmIdentifierOwned, &[u8]) {
+        (&self.signed, self.x509.signature_algorithm(), self.x509.signature().raw_bytes())
+    }
+
+    /// notBefore and notAfter.
+    pub(crate) fn validity(&self) -> (UnixTime, UnixTime) {
+        let validity = self.x509.tbs_certificate().validity();
+        (UnixTime::of(validity.not_before), UnixTime::of(validity.not_after))
+    }
+}
+
+/// A certificate revocation list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Crl {
+    der: Vec<u8>,
+    signed: Vec<u8>,
+    list: CertificateList,
+}
+
+/// Lists grow; AMD's have a few hundred bytes.
+const LONGEST_LIST: usize = 4 << 20;
+
+impl Crl {
+    /// Reads a list in DER.
+    ///
+    /// # Errors
+    /// [`Malformed`]
+    pub fn from_der(der: &[u8]) -> Result<Self, Malformed> {
+        const WHAT: &str = "a certificate revocation list in DER";
+        if der.len() > LONGEST_LIST {
+            return Err(Malformed::new(WHAT, alloc::format!("{} bytes, at most {LONGEST_LIST}", der.len())));
+        }
+        let list = CertificateList::from_der(der).map_err(|error| Malformed::new(WHAT, error))?;
+        let again = list.to_der().map_err(|error| Malformed::new(WHAT, error))?;
+        if again != der {
+            return Err(Malformed::new(WHAT, "its encoding is not canonical"));
+        }
+        let signed = list.tbs_cert_list.to_der().map_err(|error| Malformed::new(WHAT, error))?;
+        Ok(Self { der: again, signed, list })
+    }
+
+    /// Reads a list in DER or PEM.
+    ///
+    /// # Errors
+    /// [`Malformed`]
+    pub fn from_file(bytes: &[u8]) -> Result<Self, Malformed> {
+        match core::str::from_utf8(bytes) {
+            Ok(text) if text.contains("-----BEGIN") => {
+                let malformed = |error| Malformed::new("a certificate revocation list in PEM", error);
+                let list =
+                    CertificateList::<x509_cert::certificate::Rfc5280>::from_pem(text.trim()).map_err(malformed)?;
+                Self::from_der(&list.to_der().map_err(malformed)?)
+            }
+            _ => Self::from_der(bytes),
+        }
+    }
+
+    /// The list in DER.
+    pub fn der(&self) -> &[u8] {
+        &self.der
+    }
+
+    /// The list in PEM.
+    pub fn to_pem(&self) -> String {
+        self.list.to_pem(LineEnding::LF).expect("a list that was read can be written")
+    }
+
+    pub(crate) fn issuer_name(&self) -> &Name {
+        &self.list.tbs_cert_list.issuer
+    }
+
+    pub(crate) fn signed(&self) -> (&[u8], &AlgorithmIdentifierOwned, &[u8]) {
+        (&self.signed, &self.list.signature_algorithm, self.list.signature.raw_bytes())
+    }
+
+    /// Whether both places that name the signature algorithm agree.
+    pub(crate) fn algorithms_agree(&self) -> bool {
+        self.list.tbs_cert_list.signature == self.list.signature_algorithm
+    }
+
+    /// thisUpdate and nextUpdate.
+    pub(crate) fn validity(&self) -> (UnixTime, Option<UnixTime>) {
+        let list = &self.list.tbs_cert_list;
+        (UnixTime::of(list.this_update), list.next_update.map(UnixTime::of))
+    }
+
+    /// Since when the certificate with this serial number is revoked.
+    pub(crate) fn revoked(&self, serial: &[u8]) -> Option<UnixTime> {
+        let revoked = self.list.tbs_cert_list.revoked_certificates.iter().flatten();
+        let mut found = revoked.filter(|entry| entry.serial_number.as_bytes() == serial);
+        found.next().map(|entry| UnixTime::of(entry.revocation_date))
+    }
+}
