@@ -14,6 +14,9 @@ pub(crate) fn handler(instruction: &Instruction) -> Handler {
     if is_xsave(instruction.mnemonic()) {
         return extended_areas;
     }
+    if simd::is_avx512(instruction) {
+        return vector;
+    }
     let mut handler: Handler = integer;
     for feature in instruction.cpuid_features() {
         handler = match feature {

@@ -217,8 +217,8 @@ impl Cpu<'_> {
         if i.mnemonic() == Mnemonic::Xgetbv {
             let value = match index {
                 0 => self.state.extended.xcr0,
-                // XINUSE: everything that is enabled may be in use.
-                1 => self.state.extended.xcr0,
+                // XINUSE, as XSAVEC sees it.
+                1 => self.state.extended.xcr0 & crate::xsave::in_use(&self.state.extended),
                 _ => return Err(gp()),
             };
             self.state.gpr[0] = value & 0xffff_ffff;

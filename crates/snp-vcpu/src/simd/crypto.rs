@@ -1,10 +1,10 @@
-//! AES, carry-less multiplication and SHA.
+//! AES, carry-less multiplication, GF(2^8) and SHA.
 //!
 //! # Source
 //! FIPS 197; FIPS 180-4; AMD 26568 (APM volume 4), "AESENC" and its kin, "PCLMULQDQ"; AMD 24594 (APM volume 3), "SHA1RNDS4"
 //! and its kin.
 
-use super::vector::{Vector, ZERO, blocks, get, set};
+use super::vector::{Vector, ZERO, blocks, get, set, zip};
 
 type Block = [u8; 16];
 
@@ -25,26 +25,30 @@ const fn product(a: u8, b: u8) -> u8 {
     sum
 }
 
-/// SBOX(): the inverse in GF(2^8), then an affine map.
-const SBOX: [u8; 256] = {
+/// Inverses in GF(2^8); that of 0 is 0.
+const INVERSE: [u8; 256] = {
     let mut table = [0; 256];
     // Powers of 3 run through all of the field but 0, powers of its inverse likewise.
     let (mut power, mut inverse) = (1_u8, 1_u8);
     loop {
         power = product(power, 3);
         inverse = product(inverse, 0xf6);
-        let affine = inverse
-            ^ inverse.rotate_left(1)
-            ^ inverse.rotate_left(2)
-            ^ inverse.rotate_left(3)
-            ^ inverse.rotate_left(4)
-            ^ 0x63;
-        table[power as usize] = affine;
+        table[power as usize] = inverse;
         if power == 1 {
-            break;
+            break table;
         }
     }
-    table[0] = 0x63;
+};
+
+/// SBOX(): the inverse, then an affine map.
+const SBOX: [u8; 256] = {
+    let mut table = [0; 256];
+    let mut index = 0;
+    while index < 256 {
+        let a = INVERSE[index];
+        table[index] = a ^ a.rotate_left(1) ^ a.rotate_left(2) ^ a.rotate_left(3) ^ a.rotate_left(4) ^ 0x63;
+        index += 1;
+    }
     table
 };
 
@@ -126,6 +130,25 @@ pub(super) fn multiply_carryless(a: &Vector, b: &Vector, immediate: u8) -> Vecto
         let b = get::<u64>(b, usize::from(immediate >> 4 & 1));
         (0..64).filter(|bit| b >> bit & 1 != 0).fold(0, |sum, bit| sum ^ a << bit).to_le_bytes()
     })
+}
+
+/// GF2P8MULB.
+pub(super) fn multiply_bytes(a: &Vector, b: &Vector) -> Vector {
+    zip(a, b, product)
+}
+
+/// GF2P8AFFINEQB: bytes by the matrices of 8 rows in `b`, the row of the highest bit first.
+pub(super) fn affine(a: &Vector, b: &Vector, constant: u8) -> Vector {
+    std::array::from_fn(|index| {
+        let rows = &b[index & !7..][..8];
+        let bit = |number: u8| ((rows[7 - usize::from(number)] & a[index]).count_ones() as u8 & 1) << number;
+        (0..8).fold(constant, |byte, number| byte ^ bit(number))
+    })
+}
+
+/// GF2P8AFFINEINVQB.
+pub(super) fn affine_of_inverse(a: &Vector, b: &Vector, constant: u8) -> Vector {
+    affine(&a.map(|byte| INVERSE[usize::from(byte)]), b, constant)
 }
 
 /// Four words, the most significant first.
@@ -219,4 +242,26 @@ pub(super) fn sha256_message_2(a: &Vector, b: &Vector) -> Vector {
     let w18 = a2.wrapping_add(small_sigma_1(w16));
     let w19 = a3.wrapping_add(small_sigma_1(w17));
     from_words([w19, w18, w17, w16])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The matrix and the constant that make AES's S-box of the inverse, as FIPS 197 gives them.
+    #[test]
+    fn the_affine_map_of_aes() {
+        let matrix: Vector = std::array::from_fn(|index| 0xf1e3_c78f_1f3e_7cf8_u64.to_le_bytes()[index & 7]);
+        for byte in 0..=255 {
+            assert_eq!(affine_of_inverse(&[byte; 32], &matrix, 0x63), [SBOX[usize::from(byte)]; 32]);
+        }
+        assert_eq!((SBOX[0], SBOX[1], SBOX[0x53], INVERSE_SBOX[0x63]), (0x63, 0x7c, 0xed, 0));
+    }
+
+    /// The example of FIPS 197, "Multiplication".
+    #[test]
+    fn products() {
+        assert_eq!(multiply_bytes(&[0x57; 32], &[0x83; 32]), [0xc1; 32]);
+        assert_eq!(multiply_bytes(&[0x57; 32], &[0x13; 32]), [0xfe; 32]);
+    }
 }

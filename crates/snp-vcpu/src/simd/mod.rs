@@ -1,4 +1,4 @@
-//! MMX, SSE to SSE4.2, SSE4a, AVX, AVX2, FMA, F16C, AES, PCLMULQDQ and SHA instructions.
+//! MMX, SSE to SSE4.2, SSE4a, AVX, AVX2, FMA, F16C, AES, PCLMULQDQ, GFNI and SHA instructions.
 //!
 //! [`table`] says what each mnemonic does; legacy, VEX and MMX forms share a row, and [`access`] makes the difference: where
 //! operands are, how memory is aligned, what becomes of the upper half of a YMM register.
@@ -17,7 +17,7 @@ mod strings;
 mod table;
 mod vector;
 
-use iced_x86::{EncodingKind, Instruction, OpKind, Register};
+use iced_x86::{CpuidFeature, EncodingKind, Instruction, OpKind, Register};
 
 use self::access::Access;
 use self::table::Operation;
@@ -34,15 +34,16 @@ pub(crate) use self::moves::MXCSR_MASK;
 /// masked move did before it.
 pub fn execute(instruction: &Instruction, cpu: &mut impl Operands) -> Result<bool, Trap> {
     let Some(operation) = table::operation(instruction.mnemonic()) else {
-        return match instruction.encoding() {
-            EncodingKind::EVEX => Access::new(instruction, cpu).check_evex().map(|()| false),
-            _ => Ok(false),
-        };
+        if is_avx512(instruction) {
+            Access::new(instruction, cpu).check_evex()?;
+        }
+        return Ok(false);
     };
     if moves::is_string(instruction.code()) {
         return Ok(false);
     }
     let mut access = Access::new(instruction, cpu);
+    // Some mnemonics have a form with EVEX.
     if instruction.encoding() == EncodingKind::EVEX {
         return access.check_evex().map(|()| false);
     }
@@ -56,6 +57,13 @@ pub fn execute(instruction: &Instruction, cpu: &mut impl Operands) -> Result<boo
         access.enter_mmx();
     }
     Ok(true)
+}
+
+/// AVX-512: EVEX, and the instructions on opmask registers, which have VEX.
+pub(crate) fn is_avx512(instruction: &Instruction) -> bool {
+    use CpuidFeature::{AVX512BW, AVX512DQ, AVX512F};
+    let masks = |feature: &CpuidFeature| matches!(feature, AVX512F | AVX512DQ | AVX512BW);
+    instruction.encoding() == EncodingKind::EVEX || instruction.cpuid_features().iter().any(masks)
 }
 
 fn has_xmm(instruction: &Instruction) -> bool {

@@ -51,7 +51,7 @@ pub(super) fn places(wanted: u64, xcomp_bv: u64) -> impl Iterator<Item = (u64, &
     COMPONENTS.iter().filter_map(move |component| {
         let mut offset = component.offset;
         if compacted && xcomp_bv & component.bit != 0 {
-            // Only AVX-512's parts are aligned, and those of AVX-512 that follow AVX are so anyway.
+            // None asks to be aligned (CPUID function 0000_000D, ECX bit 1).
             offset = next;
             next += component.size;
         }

@@ -257,7 +257,8 @@ fn forgive(instruction: &Instruction, native: &Machine, model: &mut Machine) {
         model.extended.ymm[number].chunks_exact_mut(4).zip(native.extended.ymm[number].chunks_exact(4))
     {
         let (a, b) = (f32::from_le_bytes((&*mine).try_into().unwrap()), f32::from_le_bytes(theirs.try_into().unwrap()));
-        if (a - b).abs() <= b.abs() * (3.0 / 4096.0) {
+        // The smallest normal number and zero are neighbours here.
+        if (a - b).abs() <= b.abs() * (3.0 / 4096.0) + f32::MIN_POSITIVE {
             mine.copy_from_slice(theirs);
         }
     }

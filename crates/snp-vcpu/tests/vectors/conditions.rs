@@ -1,8 +1,8 @@
 //! When vector instructions may not be executed, and what faults leave behind.
 
 use iced_x86::code_asm::{
-    CodeAssembler, dword_ptr, eax, mm0, mm1, ptr, qword_ptr, rsi, xmm0, xmm1, xmm2, xmm3, xmmword_ptr, ymm0, ymm1,
-    ymm2, ymmword_ptr, zmm0, zmm1, zmm2,
+    CodeAssembler, dword_ptr, eax, k1, k2, k3, mm0, mm1, ptr, qword_ptr, rsi, xmm0, xmm1, xmm2, xmm3, xmmword_ptr,
+    ymm0, ymm1, ymm2, ymmword_ptr, zmm0, zmm1, zmm2,
 };
 use iced_x86::{Code, IcedError, Instruction, MemoryOperand, Register};
 use snp_vcpu::{Exception, Trap, execute_simd, execute_xsave};
@@ -87,7 +87,8 @@ fn evex_is_undefined_until_enabled() {
     let evex = one(|a| a.vaddps(zmm0, zmm1, zmm2));
     let code = Code::EVEX_Vaddps_xmm_k1z_xmm_xmmm128b32;
     let shared = Instruction::with3(code, Register::XMM16, Register::XMM1, Register::XMM2).expect("an instruction");
-    for instruction in [evex, shared] {
+    let masks = one(|a| a.kandw(k1, k2, k3));
+    for instruction in [evex, shared, masks] {
         let mut machine = machine();
         assert_eq!(execute_simd(&instruction, &mut machine), Err(Exception::UNDEFINED.into()));
         machine.extended.xcr0 = 0xe7;
