@@ -14,7 +14,6 @@
 //! Linux 7.3: arch/x86/kvm/svm/sev.c, arch/x86/kvm/x86.c, virt/kvm/kvm_main.c, virt/kvm/guest_memfd.c, read for behaviour.
 
 // Until KVM_RUN calls it.
-#[cfg_attr(not(test), allow(dead_code, unused_imports))]
 mod apic;
 mod attributes;
 mod backend;
@@ -24,7 +23,6 @@ mod devices;
 mod fpu;
 mod frames;
 // Until KVM_RUN calls it.
-#[cfg_attr(not(test), allow(dead_code, unused_imports))]
 mod ghcb;
 mod guest_memfd;
 mod guest_request;

@@ -62,6 +62,11 @@ pub trait UserSpace: Sync {
         Err(Fault)
     }
 
+    /// Signals an eventfd: the guest wrote where KVM_IOEVENTFD said. The default does nothing.
+    fn signal_eventfd(&self, fd: u32) {
+        let _ = fd;
+    }
+
     /// Whether `fd` is an open descriptor of /dev/sev.
     fn is_sev_device(&self, fd: u32) -> bool;
 

@@ -6,6 +6,7 @@ use snp_abi::kvm::*;
 use snp_abi::{Errno, Gpa, Pfn};
 use snp_asp::SealedPage;
 
+use crate::apic::{self, LocalApic};
 use crate::devices::VcpuDevices;
 use crate::host::Host;
 use crate::registers::{Registers, SAVED_MSRS};
@@ -32,6 +33,8 @@ pub(crate) struct VcpuInner {
     pub(crate) running: Mutex<Running>,
     pub(crate) pages: RunPages,
     pub(crate) bell: Bell,
+    /// The local APIC, if KVM has one for the vCPU.
+    pub(crate) apic: Option<apic::Shared>,
 }
 
 #[derive(Debug)]
@@ -46,6 +49,10 @@ pub(crate) struct VcpuState {
     /// `vcpu-state` profile: the addresses that SET_VCPU_STATE gave.
     pub(crate) vmsa_gpa: Option<Gpa>,
     pub(crate) ghcb_gpa: Option<Gpa>,
+    /// What AP creation or destruction left: the address of another VMSA, or none. It counts from the next INIT on …
+    pub(crate) vmsa_change: Option<Option<u64>>,
+    /// … or as soon as the vCPU sees this.
+    pub(crate) vmsa_update: bool,
 }
 
 /// Where a vCPU's VMSA is.
@@ -70,13 +77,16 @@ impl VcpuInner {
         registers.mp_state = if boot || !local_apic { KVM_MP_STATE_RUNNABLE } else { KVM_MP_STATE_UNINITIALIZED };
         let state = VcpuState {
             registers,
-            devices: VcpuDevices::new(id, boot, local_apic, vm.devices.tsc_khz),
+            devices: VcpuDevices::new(local_apic, vm.devices.tsc_khz),
             protected: false,
             vmsa: VcpuVmsa::None,
             made: None,
             vmsa_gpa: None,
             ghcb_gpa: None,
+            vmsa_change: None,
+            vmsa_update: false,
         };
+        let apic = local_apic.then(|| Arc::new(Mutex::new(LocalApic::new(id, boot, vm.devices.tsc_khz))));
         Self {
             index: vm.vcpus.len() as u32,
             id,
@@ -85,6 +95,7 @@ impl VcpuInner {
             running: Mutex::default(),
             pages: RunPages::default(),
             bell: Bell::default(),
+            apic,
         }
     }
 
@@ -177,7 +188,9 @@ impl Vcpu {
     /// # Errors
     /// EINVAL: the state is protected, or a combination that no processor has.
     pub fn set_sregs(&self, sregs: &kvm_sregs) -> Result<(), Errno> {
-        self.change(|registers| registers.set_system(sregs))
+        self.change(|registers| registers.set_system(sregs))?;
+        self.tell_apic();
+        Ok(())
     }
 
     /// KVM_GET_DEBUGREGS.
@@ -225,7 +238,9 @@ impl Vcpu {
     /// # Errors
     /// As [`Vcpu::set_sregs`], and EINVAL for unknown flags.
     pub fn set_sregs2(&self, sregs: &kvm_sregs2) -> Result<(), Errno> {
-        self.change(|registers| registers.set_system2(sregs))
+        self.change(|registers| registers.set_system2(sregs))?;
+        self.tell_apic();
+        Ok(())
     }
 
     /// KVM_GET_XCRS.
@@ -265,10 +280,14 @@ impl Vcpu {
 
     /// KVM_SET_MSRS: how many were set before the first that KVM does not know, or that is out of reach because it lies in
     /// the VMSA of a guest whose state is protected.
-    pub fn set_msrs(&self, msrs: &[kvm_msr_entry]) -> usize {
+    pub fn set_msrs(&self, entries: &[kvm_msr_entry]) -> usize {
         let mut state = self.inner.lock();
-        let set = msrs.iter().take_while(|msr| state.set_msr(msr.index, msr.data)).count();
-        self.note_unknown(&state, msrs.get(set).map(|msr| msr.index));
+        let set = entries.iter().take_while(|msr| state.set_msr(msr.index, msr.data)).count();
+        self.note_unknown(&state, entries.get(set).map(|msr| msr.index));
+        drop(state);
+        if entries[..set].iter().any(|msr| msr.index == msrs::APIC_BASE) {
+            self.tell_apic();
+        }
         set
     }
 
@@ -332,6 +351,7 @@ impl Vcpu {
             _ => return Err(Errno::EINVAL),
         };
         vcpu.registers.mp_state = state;
+        self.inner.bell.ring();
         Ok(())
     }
 
@@ -357,6 +377,15 @@ impl Vcpu {
     /// The VM.
     pub fn vm(&self) -> Vm {
         Vm { inner: self.vm.clone() }
+    }
+
+    /// APIC_BASE and CR8 are the local APIC's, too.
+    fn tell_apic(&self) {
+        let Some(apic) = &self.inner.apic else { return };
+        let system = self.inner.lock().registers.system;
+        let mut apic = lock(apic);
+        apic.set_base(system.apic_base, 0, true);
+        apic.set_cr8(system.cr8);
     }
 
     fn read<T>(&self, read: impl FnOnce(&Registers) -> T) -> Result<T, Errno> {

@@ -47,6 +47,8 @@ pub(crate) struct VmState {
     /// Its encryption context was moved to another VM.
     pub(crate) dead: bool,
     pub(crate) max_vcpu_ids: Option<u32>,
+    /// SEV-ES: the AP jump table's address.
+    pub(crate) jump_table: u64,
     pub(crate) devices: VmDevices,
     pub(crate) hypercall_exits: u64,
 }

@@ -209,7 +209,14 @@ fn asids_run_out_and_come_back() {
     let kvm = SoftKvm::new(config, &profiles::MAINLINE);
     let vmm = |vm_type| {
         let vm = kvm.create_vm(vm_type).unwrap();
-        Vmm { kvm: kvm.clone(), vm, process: Default::default(), vcpus: Vec::new(), memfds: Vec::new() }
+        Vmm {
+            kvm: kvm.clone(),
+            vm,
+            process: Default::default(),
+            vcpus: Vec::new(),
+            memfds: Vec::new(),
+            shared_memory: false,
+        }
     };
     let init = kvm_sev_init::default();
     let first = vmm(KVM_X86_SNP_VM);

@@ -114,7 +114,14 @@ fn nothing_is_left_of_a_guest() {
     drop(first);
     for _ in 0..300 {
         let vm = kvm.create_vm(KVM_X86_SNP_VM).unwrap();
-        let mut vmm = Vmm { kvm: kvm.clone(), vm, process: Default::default(), vcpus: Vec::new(), memfds: Vec::new() };
+        let mut vmm = Vmm {
+            kvm: kvm.clone(),
+            vm,
+            process: Default::default(),
+            vcpus: Vec::new(),
+            memfds: Vec::new(),
+            shared_memory: false,
+        };
         assert_eq!(vmm.init2(&kvm_sev_init::default()), OK);
         assert_eq!(vmm.start(&start()), OK);
         vmm.add_memory();

@@ -33,12 +33,15 @@ fn tables() -> Vec<u8> {
     put(1, 0, (base + 2 * PAGE) | C_BIT | 3);
     put(2, 0, (base + 3 * PAGE) | C_BIT | 3);
     for frame in 0..512 {
-        let private = if frame == SHARED { 0 } else { C_BIT };
+        let private = if frame == SHARED || frame == GHCB { 0 } else { C_BIT };
         put(3, frame as usize, (frame * PAGE) | private | 3);
     }
     pages
 }
 
+/// A frame that is shared by its attribute alone, and one that is by page tables, too.
+const FOREIGN: u64 = SHARED_GFN;
+const GHCB: u64 = 61;
 /// Where the GDT is in the IDT's page.
 const GDT: usize = 0x800;
 /// The frame that page tables map as shared.
@@ -85,7 +88,7 @@ impl Guest {
 
     fn with(vmsa: Vmsa, vcpus: u64, assemble: impl FnOnce(&mut CodeAssembler)) -> Self {
         const HANDLER: u64 = CODE * PAGE + 0x800;
-        let vmm = Vmm::launching(&profiles::DIRECT_VMSA, vcpus);
+        let vmm = Vmm::launching_to_run(&profiles::DIRECT_VMSA, vcpus);
         let mut code = CodeAssembler::new(64).unwrap();
         assemble(&mut code);
         let mut again = code.create_label();
@@ -105,6 +108,7 @@ impl Guest {
         assert_eq!(vmm.launch_pages(PageType::NORMAL, TABLES, &tables()), OK);
         assert_eq!(vmm.launch_pages(PageType::NORMAL, DATA, &vec![0; 2 * PAGE as usize]), OK);
         assert_eq!(vmm.launch_pages(PageType::NORMAL, IDT, &idt), OK);
+        vmm.set_private(GHCB, 1, false);
         assert_eq!(vmm.launch_vmsa(VMSA, &vmsa), OK);
         assert_eq!(vmm.finish(&kvm_sev_snp_launch_finish::default()), OK);
         Self(vmm)
@@ -272,18 +276,18 @@ fn rmpadjust_answers() {
 #[test]
 fn private_and_shared_must_be_as_the_guest_says() {
     // A private access to a frame that is shared by its attribute.
-    let guest = Guest::new(|code| code.mov(al, byte_ptr(SHARED_GFN * PAGE)).unwrap());
-    guest.fault(true, SHARED_GFN);
-    guest.fault(true, SHARED_GFN);
-    guest.0.set_private(SHARED_GFN, 1, true);
+    let guest = Guest::new(|code| code.mov(al, byte_ptr(FOREIGN * PAGE)).unwrap());
+    guest.fault(true, FOREIGN);
+    guest.fault(true, FOREIGN);
+    guest.0.set_private(FOREIGN, 1, true);
     guest.spins();
     assert_eq!(guest.rbx(), 0x404);
     // A shared one to a private frame.
     let guest = Guest::new(|code| code.mov(al, byte_ptr(SHARED * PAGE)).unwrap());
     guest.fault(false, SHARED);
     // PVALIDATE of a shared frame.
-    let guest = Guest::new(|code| pvalidate(code, SHARED_GFN * PAGE, 0, 1));
-    guest.fault(true, SHARED_GFN);
+    let guest = Guest::new(|code| pvalidate(code, FOREIGN * PAGE, 0, 1));
+    guest.fault(true, FOREIGN);
     // Without a guest_memfd: frames 96 to 99.
     let guest = Guest::new(|code| code.mov(al, byte_ptr(97 * PAGE)).unwrap());
     guest.fault(true, 97);
@@ -300,4 +304,109 @@ fn the_vmsa_that_a_processor_runs_from_cannot_be_written() {
     let adjusts = Guest::new(|code| rmpadjust(code, VMSA * PAGE, 0, 1));
     assert_eq!(adjusts.0.vcpus[0].run_within(&adjusts.0.process, &bounds()), Ok(Stop::Stuck));
     assert!(adjusts.0.vm.rmp_entry(VMSA).unwrap().vmsa);
+}
+
+fn ghcb_msr(code: &mut CodeAssembler, value: u64) {
+    code.mov(ecx, 0xc001_0130_u32 as i32).unwrap();
+    code.mov(eax, value as u32 as i32).unwrap();
+    code.mov(edx, (value >> 32) as i32).unwrap();
+    code.wrmsr().unwrap();
+    code.vmgexit().unwrap();
+    code.rdmsr().unwrap();
+}
+
+#[test]
+fn a_guest_asks_to_be_ended() {
+    let guest = Guest::new(|code| ghcb_msr(code, 0x23 << 16 | 1 << 12 | 0x100));
+    assert_eq!(guest.0.vcpus[0].run(&guest.0.process), Ok(()));
+    let exit = RunExit::SystemEvent { kind: KVM_SYSTEM_EVENT_SEV_TERM, data: vec![0x23 << 16 | 1 << 12 | 0x100] };
+    assert_eq!(guest.0.vcpus[0].run_area().exit(), exit);
+}
+
+#[test]
+fn a_page_state_change_goes_by_user_space() {
+    // To shared: operation 2 in bits 55:52.
+    let guest = Guest::new(|code| ghcb_msr(code, 2 << 52 | DATA * PAGE | 0x14));
+    let cap = kvm_enable_cap { cap: KVM_CAP_EXIT_HYPERCALL, args: [1 << 12, 0, 0, 0], ..kvm_enable_cap::default() };
+    guest.0.vm.enable_cap(&cap).unwrap();
+    let vcpu = &guest.0.vcpus[0];
+    assert_eq!(vcpu.run(&guest.0.process), Ok(()));
+    let RunExit::Hypercall { nr: 12, args, .. } = vcpu.run_area().exit() else {
+        panic!("{:?}", vcpu.run_area().exit())
+    };
+    assert_eq!(args[..3], [DATA * PAGE, 1, 0]);
+    vcpu.run_area().set_hypercall_return(0);
+    guest.spins();
+    assert_eq!((guest.rax(), guest.register(2)), (0x15, 0));
+}
+
+/// One request by the GHCB page.
+fn request(code: &mut CodeAssembler, exit: u32, info_1: u64, info_2: u64, rax_value: u64) {
+    const AT: u64 = GHCB * PAGE;
+    for (offset, value) in [
+        (0x1f8, rax_value),
+        (0x390, exit.into()),
+        (0x398, info_1),
+        (0x3a0, info_2),
+        (0x3f0, 1 << 63),
+        (0x3f8, 0b111 << 50),
+        (0xff8, 2 << 16),
+    ] {
+        code.mov(rax, value).unwrap();
+        code.mov(rbx, AT + offset).unwrap();
+        code.mov(qword_ptr(rbx), rax).unwrap();
+    }
+    ghcb_msr(code, AT);
+}
+
+#[test]
+fn a_guest_starts_its_other_processor_destroys_it_and_starts_it_again() {
+    const AP_VMSA: u64 = DATA + 1;
+    const CREATION: u32 = 0x8000_0013;
+    const CREATE: u64 = 1 << 32 | 1;
+    const DESTROY: u64 = 1 << 32 | 2;
+    let guest = Guest::with(vmsa(), 2, |code| {
+        let mut other = code.create_label();
+        let mut others_end = code.create_label();
+        code.cmp(r15, 7).unwrap();
+        code.je(other).unwrap();
+        ghcb_msr(code, GHCB * PAGE | 0x12);
+        // The other's VMSA is this one's, but for R15.
+        code.mov(rsi, VMSA * PAGE).unwrap();
+        code.mov(rdi, AP_VMSA * PAGE).unwrap();
+        code.mov(ecx, 512).unwrap();
+        code.rep().movsq().unwrap();
+        code.mov(rbx, AP_VMSA * PAGE + 0x378).unwrap();
+        code.mov(qword_ptr(rbx), 7).unwrap();
+        rmpadjust(code, AP_VMSA * PAGE, 0, 1 | 1 << 16);
+        code.mov(r12, rax).unwrap();
+        request(code, CREATION, CREATE, AP_VMSA * PAGE, 1);
+        code.hlt().unwrap();
+        request(code, CREATION, DESTROY, 0, 0);
+        code.hlt().unwrap();
+        request(code, CREATION, CREATE, AP_VMSA * PAGE, 1);
+        code.hlt().unwrap();
+        code.set_label(&mut other).unwrap();
+        code.inc(r14).unwrap();
+        code.set_label(&mut others_end).unwrap();
+        code.jmp(others_end).unwrap();
+    });
+    let (process, vcpus) = (&guest.0.process, &guest.0.vcpus);
+    let other = || vcpus[1].with_state(process, |state| (state.gpr[14], state.gpr[15])).unwrap();
+    let boot_halts = || {
+        assert_eq!(vcpus[0].run(process), Ok(()));
+        assert_eq!(vcpus[0].run_area().exit(), RunExit::Halt);
+    };
+    assert_eq!(vcpus[1].run_within(process, &bounds()), Ok(Stop::Waiting));
+    boot_halts();
+    assert_eq!(guest.register(12), 0, "RMPADJUST made the VMSA");
+    assert_eq!(vcpus[1].run_within(process, &bounds()), Ok(Stop::Limit));
+    assert_eq!(other(), Some((1, 7)));
+    boot_halts();
+    assert_eq!(vcpus[1].run_within(process, &bounds()), Ok(Stop::Waiting));
+    assert_eq!(other(), None);
+    boot_halts();
+    assert_eq!(vcpus[1].run_within(process, &bounds()), Ok(Stop::Limit));
+    // From where it was: its VMSA is its state.
+    assert_eq!(other(), Some((1, 7)));
 }

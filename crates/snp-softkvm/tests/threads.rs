@@ -66,7 +66,14 @@ fn two_vms_at_once() {
                 let kvm = host.kvm.clone();
                 scope.spawn(move || {
                     let vm = kvm.create_vm(KVM_X86_SNP_VM).unwrap();
-                    let mut vmm = Vmm { kvm, vm, process: Default::default(), vcpus: Vec::new(), memfds: Vec::new() };
+                    let mut vmm = Vmm {
+                        kvm,
+                        vm,
+                        process: Default::default(),
+                        vcpus: Vec::new(),
+                        memfds: Vec::new(),
+                        shared_memory: false,
+                    };
                     assert_eq!(vmm.init2(&kvm_sev_init::default()), OK);
                     assert_eq!(vmm.start(&start()), OK);
                     vmm.add_memory();

@@ -82,6 +82,7 @@ numbers! {
     KVM_EXIT_X86_RDMSR = 29, "RDMSR for user space.";
     KVM_EXIT_X86_WRMSR = 30, "WRMSR for user space.";
     KVM_EXIT_AP_RESET_HOLD = 32, "The guest waits for INIT and SIPI.";
+    KVM_EXIT_SNP_REQ_CERTS = 43, "The guest asks for certificates along with its report.";
     KVM_EXIT_MEMORY_FAULT = 39, "A page is private and was accessed as shared, or the other way round.";
 
     KVM_EXIT_IO_IN = 0, "IN or INS.";

@@ -29,7 +29,37 @@ impl Default for IoApic {
     }
 }
 
+/// Offsets in `struct kvm_ioapic_state`.
+const SELECT_AT: usize = 8;
+const ID_AT: usize = 12;
+const LINES_AT: usize = 16;
+const ENTRIES_AT: usize = 24;
+
 impl IoApic {
+    /// KVM_GET_IRQCHIP.
+    pub(crate) fn store(&self, state: &mut [u8; 512]) {
+        let mut put = |at: usize, bytes: &[u8]| state[at..at + bytes.len()].copy_from_slice(bytes);
+        put(0, &BASE.to_le_bytes());
+        put(SELECT_AT, &u32::from(self.select).to_le_bytes());
+        put(ID_AT, &self.id.to_le_bytes());
+        put(LINES_AT, &self.lines.to_le_bytes());
+        for (index, entry) in self.entries.iter().enumerate() {
+            put(ENTRIES_AT + 8 * index, &entry.to_le_bytes());
+        }
+    }
+
+    /// KVM_SET_IRQCHIP.
+    pub(crate) fn load(state: &[u8; 512]) -> Self {
+        let word = |at: usize| u32::from_le_bytes(std::array::from_fn(|i| state[at + i]));
+        let entry = |index: usize| u64::from_le_bytes(std::array::from_fn(|i| state[ENTRIES_AT + 8 * index + i]));
+        Self {
+            select: word(SELECT_AT) as u8,
+            id: word(ID_AT),
+            lines: word(LINES_AT),
+            entries: std::array::from_fn(entry),
+        }
+    }
+
     /// Whether its registers are at that address: the offset.
     pub(crate) fn register_at(gpa: u64) -> Option<u64> {
         gpa.checked_sub(BASE).filter(|offset| *offset < 0x100)

@@ -82,6 +82,20 @@ impl Message {
         }
     }
 
+    /// What KVM_HC_SEND_IPI sends to one processor: vector and mode of an interrupt command register.
+    pub(crate) fn to(id: u32, icr: u32) -> Self {
+        Self {
+            vector: icr as u8,
+            mode: Mode::from_bits(icr >> 8),
+            logical: false,
+            asserted: true,
+            level_triggered: false,
+            shorthand: 0,
+            destination: id,
+            source: Some(u32::MAX),
+        }
+    }
+
     /// A message-signalled interrupt, by address and data.
     ///
     /// # Source

@@ -228,6 +228,11 @@ impl LocalApic {
         (vector & 0xf0 > self.processor_priority()).then_some(vector)
     }
 
+    /// Whether an interrupt waits that the task's priority keeps back.
+    pub(crate) fn has_blocked(&self) -> bool {
+        self.is_software_enabled() && self.highest(Register::IRR).is_some() && self.pending().is_none()
+    }
+
     /// The processor takes the pending interrupt.
     pub(crate) fn acknowledge(&mut self) -> Option<u8> {
         let vector = self.pending()?;
@@ -281,6 +286,7 @@ impl LocalApic {
     }
 
     /// Whether INIT or SIPI wait.
+    #[cfg(test)]
     pub(crate) fn has_init_or_startup(&self) -> bool {
         self.init || self.startup.is_some()
     }

@@ -26,8 +26,17 @@ pub(crate) fn enable(state: &mut VmState, cap: &kvm_enable_cap) -> Result<(), Er
         // Of no effect on a guest that does not run.
         KVM_CAP_DISABLE_QUIRKS | KVM_CAP_MSR_PLATFORM_INFO | KVM_CAP_HALT_POLL => Ok(()),
         KVM_CAP_DISABLE_QUIRKS2 => within(QUIRKS),
-        KVM_CAP_X2APIC_API => within(X2APIC_FLAGS),
-        KVM_CAP_X86_USER_SPACE_MSR => within(MSR_EXIT_REASONS),
+        KVM_CAP_X2APIC_API => {
+            const USE_32BIT_IDS: u64 = 1;
+            within(X2APIC_FLAGS)?;
+            state.devices.long_apic_ids |= argument & USE_32BIT_IDS != 0;
+            Ok(())
+        }
+        KVM_CAP_X86_USER_SPACE_MSR => {
+            within(MSR_EXIT_REASONS)?;
+            state.devices.user_space_msr = argument;
+            Ok(())
+        }
         KVM_CAP_EXIT_ON_EMULATION_FAILURE => within(1),
         KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2 => within(DIRTY_LOG_FLAGS),
         KVM_CAP_X86_DISABLE_EXITS => {

@@ -1,4 +1,4 @@
-//! KVM_IOEVENTFD and KVM_IRQFD: what is registered, without anything that would signal it.
+//! KVM_IOEVENTFD and KVM_IRQFD. Guests' writes signal eventfds; nothing is raised by an irqfd: that is not modelled.
 
 use std::collections::BTreeSet;
 
@@ -27,6 +27,22 @@ struct IoEvent {
     /// `None` matches any value.
     value: Option<u64>,
     fd: u32,
+}
+
+impl IoEvents {
+    /// The eventfd that a write signals.
+    pub(crate) fn find(&self, ports: bool, address: u64, data: &[u8]) -> Option<u32> {
+        let mut value = [0; 8];
+        value.iter_mut().zip(data).for_each(|(to, from)| *to = *from);
+        let value = u64::from_le_bytes(value);
+        let matches = |event: &&IoEvent| {
+            event.ports == ports
+                && event.address == address
+                && (event.len == 0 || event.len as usize == data.len())
+                && event.value.is_none_or(|wanted| wanted == value)
+        };
+        self.0.iter().find(matches).map(|event| event.fd)
+    }
 }
 
 impl Vm {

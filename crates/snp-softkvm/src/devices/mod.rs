@@ -7,6 +7,8 @@
 
 pub(crate) mod enable_cap;
 mod eventfd;
+mod interrupts;
+pub(crate) mod msr_filter;
 mod vcpu;
 mod vm;
 

@@ -6,8 +6,8 @@ use snp_abi::Errno;
 use snp_abi::kvm::*;
 
 use super::TSC_KHZ;
-use crate::Vcpu;
 use crate::capabilities::MCE_BANKS;
+use crate::{Vcpu, lock};
 
 /// KVM_VCPUEVENT_VALID_…
 const NMI_PENDING: u32 = 1;
@@ -21,8 +21,8 @@ const NMI_VECTOR: u8 = 2;
 /// Devices of a vCPU.
 #[derive(Debug)]
 pub(crate) struct VcpuDevices {
-    /// The register page of the local APIC, if KVM has one.
-    lapic: Option<Box<kvm_lapic_state>>,
+    /// KVM has a local APIC for the vCPU.
+    local_apic: bool,
     pub(crate) events: kvm_vcpu_events,
     tsc_khz: u32,
     /// MSRs that were set, beside those in [`crate::registers`].
@@ -30,43 +30,13 @@ pub(crate) struct VcpuDevices {
 }
 
 impl VcpuDevices {
-    pub(crate) fn new(apic_id: u32, boot: bool, local_apic: bool, tsc_khz: u32) -> Self {
-        Self {
-            lapic: local_apic.then(|| Box::new(reset_apic(apic_id, boot))),
-            events: kvm_vcpu_events::default(),
-            tsc_khz,
-            msrs: BTreeMap::new(),
-        }
+    pub(crate) fn new(local_apic: bool, tsc_khz: u32) -> Self {
+        Self { local_apic, events: kvm_vcpu_events::default(), tsc_khz, msrs: BTreeMap::new() }
     }
 
     pub(crate) fn has_local_apic(&self) -> bool {
-        self.lapic.is_some()
+        self.local_apic
     }
-}
-
-/// The register page after a reset.
-fn reset_apic(apic_id: u32, boot: bool) -> kvm_lapic_state {
-    const ID: usize = 0x20;
-    const VERSION: usize = 0x30;
-    const DESTINATION_FORMAT: usize = 0xe0;
-    const SPURIOUS: usize = 0xf0;
-    const FIRST_LVT: usize = 0x320;
-    const LAST_LVT: usize = 0x370;
-    const LINT0: usize = 0x350;
-    const MASKED: u32 = 1 << 16;
-    const EXTERNAL: u32 = 7 << 8;
-    let mut state = kvm_lapic_state::default();
-    let mut put = |at: usize, value: u32| state.regs[at..at + 4].copy_from_slice(&value.to_le_bytes());
-    put(ID, apic_id << 24);
-    put(VERSION, 0x0005_0014);
-    put(DESTINATION_FORMAT, u32::MAX);
-    put(SPURIOUS, 0xff);
-    (FIRST_LVT..=LAST_LVT).step_by(0x10).for_each(|at| put(at, MASKED));
-    if boot {
-        // KVM_X86_QUIRK_LINT0_REENABLED.
-        put(LINT0, EXTERNAL);
-    }
-    state
 }
 
 impl Vcpu {
@@ -75,18 +45,26 @@ impl Vcpu {
     /// # Errors
     /// EINVAL: KVM has no local APIC for this vCPU.
     pub fn lapic(&self) -> Result<kvm_lapic_state, Errno> {
-        self.devices(|devices| devices.lapic.as_deref().copied().ok_or(Errno::EINVAL))
+        let (tsc, long_ids) = self.apic_context();
+        let apic = self.inner.apic.as_ref().ok_or(Errno::EINVAL)?;
+        Ok(lock(apic).state(tsc, long_ids))
     }
 
     /// KVM_SET_LAPIC.
     ///
     /// # Errors
-    /// As [`Vcpu::lapic`].
+    /// As [`Vcpu::lapic`], and for another x2APIC ID than the vCPU's.
     pub fn set_lapic(&self, state: &kvm_lapic_state) -> Result<(), Errno> {
-        self.devices(|devices| {
-            **devices.lapic.as_mut().ok_or(Errno::EINVAL)? = *state;
-            Ok(())
-        })
+        let (tsc, long_ids) = self.apic_context();
+        let apic = self.inner.apic.as_ref().ok_or(Errno::EINVAL)?;
+        if lock(apic).set_state(state, tsc, long_ids) { Ok(()) } else { Err(Errno::EINVAL) }
+    }
+
+    /// The vCPU's time, and whether APIC IDs have 32 bits for user space: KVM_X2APIC_API_USE_32BIT_IDS.
+    fn apic_context(&self) -> (u64, bool) {
+        const TSC: u32 = 0x10;
+        let long_ids = self.vm.lock().devices.long_apic_ids;
+        (self.devices(|devices| devices.msrs.get(&TSC).copied().unwrap_or(0)), long_ids)
     }
 
     /// Whether KVM has a local APIC for this vCPU: what KVM_SET_VAPIC_ADDR asks for.
@@ -149,6 +127,7 @@ impl Vcpu {
     /// KVM_NMI.
     pub fn nmi(&self) {
         self.devices(|devices| devices.events.nmi_pending = 1);
+        self.inner.bell.ring();
     }
 
     /// KVM_INTERRUPT.
@@ -168,7 +147,9 @@ impl Vcpu {
             devices.events.interrupt_injected = 1;
             devices.events.interrupt_nr = vector;
             Ok(())
-        })
+        })?;
+        self.inner.bell.ring();
+        Ok(())
     }
 
     /// KVM_GET_TSC_KHZ.

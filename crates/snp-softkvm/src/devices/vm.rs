@@ -1,11 +1,15 @@
 //! Devices of a VM.
 
+use std::collections::BTreeMap;
+
 use snp_abi::Errno;
 use snp_abi::kvm::*;
 
 use super::TSC_KHZ;
 use super::eventfd::IoEvents;
+use super::msr_filter::MsrFilter;
 use crate::Vm;
+use crate::apic::IoApic;
 use crate::capabilities::{CLOCK_FLAGS, IRQ_ROUTES};
 use crate::vm::{MAX_VCPU_IDS, VmState};
 
@@ -24,10 +28,21 @@ pub(crate) struct VmDevices {
     pub(crate) tsc_khz: u32,
     /// The APIC ID of the boot processor.
     pub(crate) boot_cpu: u32,
-    pub(super) io_events: IoEvents,
+    pub(crate) io_events: IoEvents,
+    /// What the guest wrote to ports of PICs and PIT.
+    pub(crate) legacy_ports: BTreeMap<u16, u8>,
+    /// The I/O APIC, if KVM has one.
+    pub(super) io_apic: Option<IoApic>,
+    /// KVM_SET_GSI_ROUTING: MSIs by interrupt number; without it, or for those that it does not name, pins.
+    pub(super) routes: Option<Vec<kvm_irq_routing_entry>>,
     /// KVM_CAP_EXCEPTION_PAYLOAD and KVM_CAP_X86_TRIPLE_FAULT_EVENT are enabled.
     pub(crate) exception_payload: bool,
     pub(crate) triple_fault_event: bool,
+    /// KVM_X2APIC_API_USE_32BIT_IDS.
+    pub(crate) long_apic_ids: bool,
+    /// KVM_CAP_X86_USER_SPACE_MSR: KVM_MSR_EXIT_REASON_… for which user space is asked.
+    pub(crate) user_space_msr: u64,
+    pub(crate) msr_filter: MsrFilter,
 }
 
 /// Where interrupt controllers are emulated.
@@ -51,8 +66,14 @@ impl Default for VmDevices {
             tsc_khz: TSC_KHZ,
             boot_cpu: 0,
             io_events: IoEvents::default(),
+            legacy_ports: BTreeMap::new(),
+            io_apic: None,
+            routes: None,
             exception_payload: false,
             triple_fault_event: false,
+            long_apic_ids: false,
+            user_space_msr: 0,
+            msr_filter: MsrFilter::default(),
         }
     }
 }
@@ -80,7 +101,17 @@ impl VmDevices {
         Ok(())
     }
 
-    fn chip(&mut self, id: u32) -> Result<&mut kvm_irqchip, Errno> {
+    /// The I/O APIC.
+    pub(crate) fn io_apic(&mut self) -> Option<&mut IoApic> {
+        self.io_apic.as_mut()
+    }
+
+    /// Whether KVM has a PIT.
+    pub(crate) fn has_pit(&self) -> bool {
+        self.pit.is_some()
+    }
+
+    pub(super) fn chip(&mut self, id: u32) -> Result<&mut kvm_irqchip, Errno> {
         let Irqchip::Kernel(chips) = &mut self.irqchip else { return Err(Errno::ENXIO) };
         chips.get_mut(id as usize).ok_or(Errno::EINVAL)
     }
@@ -101,25 +132,7 @@ impl Vm {
             }
             let chip = |chip_id| kvm_irqchip { chip_id, ..kvm_irqchip::default() };
             state.devices.irqchip = Irqchip::Kernel(Box::new([chip(0), chip(1), chip(2)]));
-            Ok(())
-        })
-    }
-
-    /// KVM_GET_IRQCHIP of the chip that `chip_id` names.
-    ///
-    /// # Errors
-    /// ENXIO: KVM has no irqchip. EINVAL: no such chip.
-    pub fn irqchip(&self, chip_id: u32) -> Result<kvm_irqchip, Errno> {
-        self.devices(|state| state.devices.chip(chip_id).copied())
-    }
-
-    /// KVM_SET_IRQCHIP.
-    ///
-    /// # Errors
-    /// As [`Vm::irqchip`].
-    pub fn set_irqchip(&self, chip: &kvm_irqchip) -> Result<(), Errno> {
-        self.devices(|state| {
-            *state.devices.chip(chip.chip_id)? = *chip;
+            state.devices.io_apic = Some(IoApic::default());
             Ok(())
         })
     }
@@ -158,57 +171,6 @@ impl Vm {
             *state.devices.pit.as_mut().ok_or(Errno::ENXIO)? = *pit;
             Ok(())
         })
-    }
-
-    /// KVM_IRQ_LINE and KVM_IRQ_LINE_STATUS: whether the interrupt was delivered. It is, as far as anyone can see.
-    ///
-    /// # Errors
-    /// ENXIO: there is no irqchip.
-    pub fn irq_line(&self, _line: &kvm_irq_level) -> Result<u32, Errno> {
-        self.devices(|state| if state.devices.has_local_apics() { Ok(1) } else { Err(Errno::ENXIO) })
-    }
-
-    /// KVM_SIGNAL_MSI: how many processors take it.
-    ///
-    /// # Errors
-    /// EINVAL: there is no irqchip, or flags.
-    pub fn signal_msi(&self, msi: &kvm_msi) -> Result<i32, Errno> {
-        const VALID_DEVID: u32 = 1;
-        let good = self.devices(|state| state.devices.has_local_apics()) && msi.flags & !VALID_DEVID == 0;
-        if good { Ok(1) } else { Err(Errno::EINVAL) }
-    }
-
-    /// What KVM_SET_GSI_ROUTING checks before it reads the routes: how many it may.
-    ///
-    /// # Errors
-    /// EINVAL: there is no irqchip, too many routes, or flags.
-    pub fn may_route(&self, routes: u32, flags: u32) -> Result<(), Errno> {
-        let good = self.devices(|state| state.devices.has_local_apics()) && routes <= IRQ_ROUTES && flags == 0;
-        if good { Ok(()) } else { Err(Errno::EINVAL) }
-    }
-
-    /// KVM_SET_GSI_ROUTING.
-    ///
-    /// # Errors
-    /// EINVAL: an interrupt past the last, a route to a chip that KVM does not have, or an unknown type.
-    pub fn set_gsi_routing(&self, routes: &[kvm_irq_routing_entry]) -> Result<(), Errno> {
-        const IRQCHIP: u32 = 1;
-        const MSI: u32 = 2;
-        let full = self.devices(|state| state.devices.has_full_irqchip());
-        let pins = |chip| match chip {
-            0 | 1 => 8,
-            2 => 24,
-            _ => 0,
-        };
-        let good = routes.iter().all(|route| {
-            let target = match route.r#type {
-                IRQCHIP => full && route.flags == 0 && route.u[1] < pins(route.u[0]),
-                MSI => true,
-                _ => false,
-            };
-            target && route.gsi < IRQ_ROUTES
-        });
-        if good { Ok(()) } else { Err(Errno::EINVAL) }
     }
 
     /// KVM_GET_CLOCK.
@@ -282,25 +244,6 @@ impl Vm {
             state.devices.boot_cpu = id;
             Ok(())
         })
-    }
-
-    /// KVM_X86_SET_MSR_FILTER: what KVM checks; the filter matters to a running guest only.
-    ///
-    /// # Errors
-    /// EINVAL: unknown flags, a filter that denies everything, a range without direction or too long.
-    pub fn set_msr_filter(&self, filter: &kvm_msr_filter) -> Result<(), Errno> {
-        const DEFAULT_DENY: u32 = 1;
-        const READ_WRITE: u32 = 0b11;
-        const LONGEST_BITMAP: u32 = 0x600;
-        let bitmap = |range: &kvm_msr_filter_range| range.nmsrs.div_ceil(64) * 8;
-        let good = |range: &kvm_msr_filter_range| {
-            range.nmsrs == 0 || range.flags & !READ_WRITE == 0 && range.flags != 0 && bitmap(range) <= LONGEST_BITMAP
-        };
-        let empty = filter.ranges.iter().all(|range| range.nmsrs == 0);
-        let good = filter.flags & !DEFAULT_DENY == 0
-            && !(empty && filter.flags & DEFAULT_DENY != 0)
-            && filter.ranges.iter().all(good);
-        if good { Ok(()) } else { Err(Errno::EINVAL) }
     }
 
     pub(super) fn devices<T>(&self, with: impl FnOnce(&mut VmState) -> T) -> T {

@@ -259,6 +259,7 @@ impl Ghcb {
     }
 
     /// Whether an exit to user space awaits its answer.
+    #[cfg(test)]
     pub(crate) fn awaits_answer(&self) -> bool {
         self.pending != Pending::Nothing
     }

@@ -6,6 +6,7 @@ use zerocopy::FromZeros;
 
 use super::wire::{self, List};
 use super::{Answer, Object, unknown};
+use crate::devices::msr_filter;
 use crate::{UserSpace, Vm};
 
 /// What KVM knows here and this model does not.
@@ -143,13 +144,15 @@ fn set_gsi_routing(vm: &Vm, user: &dyn UserSpace, argument: u64) -> Result<(), E
     vm.set_gsi_routing(&List::at(user, argument, HEADER)?.bounded(count).read(user)?)
 }
 
-/// The filter, and that its bitmaps can be read.
+/// The filter with its bitmaps.
 fn set_msr_filter(vm: &Vm, user: &dyn UserSpace, argument: u64) -> Result<(), Errno> {
     let filter: kvm_msr_filter = wire::read(user, argument)?;
-    vm.set_msr_filter(&filter)?;
+    msr_filter::check(&filter)?;
+    let mut bitmaps = Vec::new();
     for range in filter.ranges.iter().filter(|range| range.nmsrs != 0) {
-        let mut bitmap = vec![0; range.nmsrs.div_ceil(64) as usize * 8];
+        let mut bitmap = vec![0; msr_filter::bitmap_len(range) as usize];
         user.read(range.bitmap, &mut bitmap)?;
+        bitmaps.push(bitmap);
     }
-    Ok(())
+    vm.set_msr_filter(&filter, &bitmaps)
 }

@@ -18,7 +18,7 @@ use snp_abi::Pfn;
 use snp_memory::HostPage;
 
 pub(crate) use fault::{Refusal, Resolution};
-pub(crate) use guest::VcpuMemory;
+pub(crate) use guest::{C_BIT, VcpuMemory};
 
 use crate::attributes::PrivateFrames;
 use crate::lock;

@@ -86,6 +86,22 @@ impl RunArea {
         self.pages[0].store64(UNION + 56, value);
     }
 
+    /// `hypercall.flags`, as it is.
+    pub(crate) fn hypercall_flags(&self) -> u64 {
+        self.pages[0].load64(UNION + 64)
+    }
+
+    /// `snp_req_certs.npages` and `ret`.
+    pub(crate) fn certificates_answer(&self) -> (u64, u64) {
+        (self.pages[0].load64(UNION + 8), self.pages[0].load64(UNION + 16))
+    }
+
+    /// Answers a KVM_EXIT_SNP_REQ_CERTS: how many pages there are, and an errno or 0.
+    pub fn set_certificates_answer(&self, pages: u64, errno: u64) {
+        self.pages[0].store64(UNION + 8, pages);
+        self.pages[0].store64(UNION + 16, errno);
+    }
+
     /// `msr.error` and `msr.data`.
     pub fn msr_answer(&self) -> (bool, u64) {
         (self.pages[0].load8(UNION) != 0, self.pages[0].load64(UNION + 16))
@@ -250,6 +266,13 @@ pub enum RunExit {
         /// Bytes.
         size: u64,
     },
+    /// KVM_EXIT_SNP_REQ_CERTS.
+    RequestCertificates {
+        /// Where the guest wants them.
+        gpa: u64,
+        /// For how many pages it has room.
+        pages: u64,
+    },
     /// Another reason, or none yet.
     Other(u32),
 }
@@ -311,6 +334,7 @@ impl RunExit {
             Self::Msr { write: true, .. } => KVM_EXIT_X86_WRMSR,
             Self::ApResetHold => KVM_EXIT_AP_RESET_HOLD,
             Self::MemoryFault { .. } => KVM_EXIT_MEMORY_FAULT,
+            Self::RequestCertificates { .. } => KVM_EXIT_SNP_REQ_CERTS,
             Self::Other(reason) => *reason,
         }
     }
@@ -340,6 +364,7 @@ impl RunExit {
             Self::IoapicEoi { vector } => fields.byte(*vector),
             Self::Msr { reason, index, data, .. } => fields.quad(0).word(*reason).word(*index).quad(*data),
             Self::MemoryFault { flags, gpa, size } => fields.quads(&[*flags, *gpa, *size]),
+            Self::RequestCertificates { gpa, pages } => fields.quads(&[*gpa, *pages, 0]),
             Self::Halt
             | Self::InterruptWindow
             | Self::Shutdown
@@ -388,6 +413,7 @@ impl RunExit {
             },
             KVM_EXIT_AP_RESET_HOLD => Self::ApResetHold,
             KVM_EXIT_MEMORY_FAULT => Self::MemoryFault { flags: quad(0), gpa: quad(8), size: quad(16) },
+            KVM_EXIT_SNP_REQ_CERTS => Self::RequestCertificates { gpa: quad(0), pages: quad(8) },
             reason => Self::Other(reason),
         }
     }
@@ -428,6 +454,7 @@ mod tests {
             RunExit::Msr { write: true, reason: 1, index: 0x1234, data: 9 },
             RunExit::ApResetHold,
             RunExit::MemoryFault { flags: 8, gpa: 0x1000, size: 4096 },
+            RunExit::RequestCertificates { gpa: 0x2000, pages: 4 },
             RunExit::Other(0),
         ];
         let area = RunArea::default();

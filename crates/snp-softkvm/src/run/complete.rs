@@ -2,6 +2,7 @@
 
 use snp_vcpu::State;
 
+use super::vmgexit::Asked;
 use super::{Flow, Session};
 
 /// The rest of an instruction.
@@ -20,6 +21,8 @@ pub(super) enum Completion {
     Hypercall { long: bool, next_rip: u64 },
     /// RDMSR or WRMSR.
     Msr { write: bool, next_rip: u64 },
+    /// A request of the guest's by its GHCB.
+    Ghcb(Asked),
 }
 
 impl Session<'_> {
@@ -29,6 +32,7 @@ impl Session<'_> {
         let state = &mut self.running.state;
         match completion {
             Completion::None => {}
+            Completion::Ghcb(asked) => return self.complete_ghcb(asked),
             Completion::In { size, rip, next_rip } => {
                 let mut data = [0; 4];
                 self.area.port_data(&mut data[..usize::from(size)]);

@@ -8,7 +8,7 @@ use snp_vmsa::check::Severity;
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::area::{SYNC_EVENTS_AT, SYNC_REGS_AT, SYNC_SREGS_AT, sync};
-use super::{Flow, RunExit, Session, Stop, encrypted, event, plain};
+use super::{Flow, RunExit, Session, Stop, encrypted, plain, vmgexit};
 use crate::host::is_protected;
 use crate::vcpu::VcpuVmsa;
 
@@ -73,6 +73,11 @@ impl Session<'_> {
         /// What the processor model has: x87, SSE, AVX, PKRU.
         const MODELLED: u64 = 0x207;
         state.extended.supported_xcr0 = host.supported_xcr0() & MODELLED;
+        if is_protected(vm_type) {
+            let (ghcb, msr) = vmgexit::ghcb_of(self);
+            state.ghcb = msr;
+            self.running.ghcb = Some(ghcb);
+        }
         self.running.state = state;
     }
 
@@ -105,7 +110,7 @@ impl Session<'_> {
 
     /// Takes registers that user space changed in the run page.
     fn synchronise(&mut self, run: &kvm_run) -> Result<(), Errno> {
-        let valid = if self.protected { 0 } else { SYNC_VALID };
+        let valid = if is_protected(self.vcpu.vm.vm_type) { 0 } else { SYNC_VALID };
         if (run.kvm_valid_regs | run.kvm_dirty_regs) & !valid != 0 {
             return Err(Errno::EINVAL);
         }
@@ -164,6 +169,11 @@ impl Session<'_> {
         let vcpu = &mut *vcpu;
         let state = &self.running.state;
         plain::store(state, &mut vcpu.registers, &mut vcpu.devices.events);
+        if let Some(apic) = &self.vcpu.inner.apic {
+            let apic = crate::lock(apic);
+            vcpu.registers.system.apic_base = apic.base();
+            vcpu.registers.system.cr8 = apic.cr8();
+        }
         vcpu.devices.msrs.insert(TSC, state.tsc);
         vcpu.devices.msrs.insert(TSC_AUX, state.tsc_aux.into());
     }
@@ -195,6 +205,7 @@ impl Session<'_> {
 
     /// The events of other vCPUs and of user space that concern whether this one runs; `Some` if KVM_RUN ends.
     pub(super) fn take_events(&mut self) -> Option<Flow> {
+        self.take_startup_events();
         if !self.is_running() {
             return None;
         }
@@ -227,36 +238,15 @@ impl Session<'_> {
             // The guest must create its VMSA first.
             return false;
         }
-        let mut vcpu = self.vcpu.inner.lock();
-        match vcpu.registers.mp_state {
+        let mp_state = self.vcpu.inner.lock().registers.mp_state;
+        match mp_state {
             KVM_MP_STATE_RUNNABLE => true,
-            KVM_MP_STATE_HALTED => {
-                let events = &vcpu.devices.events;
-                let wakes = events.nmi_pending != 0 || events.interrupt_injected != 0;
-                if wakes {
-                    vcpu.registers.mp_state = KVM_MP_STATE_RUNNABLE;
-                }
-                wakes
+            KVM_MP_STATE_HALTED | KVM_MP_STATE_AP_RESET_HOLD if self.wakes() => {
+                self.vcpu.inner.lock().registers.mp_state = KVM_MP_STATE_RUNNABLE;
+                true
             }
             _ => false,
         }
-    }
-
-    /// Hands a pending event to the processor if it takes one now; else whether it shall stop when it does.
-    pub(super) fn inject(&mut self) -> bool {
-        let state = &mut self.running.state;
-        let mut vcpu = self.vcpu.inner.lock();
-        let events = &mut vcpu.devices.events;
-        if state.event_inj == 0 && events.nmi_pending != 0 && !state.nmi_blocked && !state.interrupt_shadow {
-            events.nmi_pending -= 1;
-            state.event_inj = event::nmi();
-        }
-        if state.event_inj == 0 && self.protected {
-            // KVM_INTERRUPT and KVM_SET_VCPU_EVENTS came since the last entry.
-            state.event_inj = event::injected(events);
-            event::keep(0, events);
-        }
-        self.area.read().request_interrupt_window != 0 && !self.local_apic
     }
 
     /// Finds the VMSA, has VMRUN check it, and loads it.
@@ -348,7 +338,7 @@ impl Session<'_> {
     }
 
     /// Gives up the VMSA that the processor runs from.
-    fn drop_vmsa(&mut self) {
+    pub(super) fn drop_vmsa(&mut self) {
         self.store_vmsa();
         self.leave_guest();
         self.running.vmsa = None;

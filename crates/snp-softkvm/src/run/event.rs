@@ -22,7 +22,6 @@ pub(super) fn exception(vector: u8, error: Option<u32>) -> u64 {
 }
 
 /// An external interrupt.
-#[cfg_attr(not(test), expect(dead_code, reason = "the local APIC attaches here"))]
 pub(super) fn interrupt(vector: u8) -> u64 {
     u64::from(vector) | INTERRUPT | VALID
 }

@@ -8,8 +8,8 @@ use snp_abi::kvm::*;
 use snp_vcpu::{Access, Exit, NestedFaultExit, State};
 
 use super::complete::{Completion, set_edx_eax};
-use super::msr::MsrAnswer;
 use super::{Flow, RunExit, Session, Stop, event};
+use crate::ghcb::MsrAnswer;
 use crate::host::is_protected;
 use crate::memory::Resolution;
 
@@ -52,7 +52,7 @@ impl Session<'_> {
         }
     }
 
-    fn skip_to(&mut self, rip: u64) -> Flow {
+    pub(super) fn skip_to(&mut self, rip: u64) -> Flow {
         self.running.state.rip = rip;
         self.running.state.interrupt_shadow = false;
         Flow::Resume
@@ -109,41 +109,9 @@ impl Session<'_> {
         self.running.state.event_inj = event::exception(GENERAL_PROTECTION, Some(0));
     }
 
-    /// VMMCALL of a guest without encrypted state.
-    fn hypercall(&mut self, next_rip: u64) -> Flow {
-        let state = &self.running.state;
-        let long = state.is_long_mode();
-        let mask = if long { u64::MAX } else { u32::MAX.into() };
-        let [nr, gpa, pages, attributes] =
-            [State::RAX, State::RBX, State::RCX, State::RDX].map(|register| state.gpr[register] & mask);
-        let answer = match nr {
-            _ if state.cpl != 0 => EPERM,
-            VAPIC_POLL_IRQ => 0,
-            KVM_HC_MAP_GPA_RANGE if self.map_gpa_range_exits() => {
-                let first = gpa / PAGE;
-                if gpa.is_multiple_of(PAGE) && pages != 0 && first.wrapping_add(pages) > first {
-                    self.running.completion = Completion::Hypercall { long, next_rip };
-                    let args = [gpa, pages, attributes, 0, 0, 0];
-                    let flags = if long { KVM_EXIT_HYPERCALL_LONG_MODE } else { 0 };
-                    return Flow::Exit(RunExit::Hypercall { nr, args, flags });
-                }
-                EINVAL
-            }
-            _ => ENOSYS,
-        };
-        self.running.state.gpr[State::RAX] = answer & mask;
-        self.skip_to(next_rip)
-    }
-
     /// KVM_CAP_EXIT_HYPERCALL.
     pub(super) fn map_gpa_range_exits(&self) -> bool {
         self.vcpu.vm.lock().hypercall_exits & 1 << KVM_HC_MAP_GPA_RANGE != 0
-    }
-
-    /// **The GHCB protocol attaches here.**
-    fn vmgexit(&mut self) -> Flow {
-        let ghcb = self.running.state.ghcb;
-        self.unmodelled(&format!("VMGEXIT with the GHCB MSR {ghcb:#x}"))
     }
 
     fn nested_fault(&mut self, fault: &NestedFaultExit) -> Flow {
@@ -173,7 +141,17 @@ impl Session<'_> {
 
     /// An access to memory that no slot has, or a write to a read-only one.
     fn mmio(&mut self, gpa: u64, len: u8, data: Option<[u8; 8]>) -> Flow {
-        let len = usize::from(len);
+        let len = usize::from(len).min(8);
+        let mut answer = [0; 8];
+        let done = match data {
+            Some(data) => self.device_write(gpa, &data[..len]),
+            None => self.device_read(gpa, &mut answer[..len]),
+        };
+        if done {
+            let bytes = if data.is_some() { Vec::new() } else { answer[..len].to_vec() };
+            self.running.state.mmio.push_back((gpa, bytes));
+            return Flow::Resume;
+        }
         self.running.completion = Completion::Mmio { gpa, len, write: data.is_some() };
         let (write, data) = (data.is_some(), data.unwrap_or_default());
         Flow::Exit(RunExit::Mmio { gpa, data, len: len as u32, write })
@@ -230,23 +208,9 @@ impl Session<'_> {
     }
 }
 
-/// Errors of KVM's hypercalls, as they are in RAX.
-const EPERM: u64 = 1_u64.wrapping_neg();
-const EINVAL: u64 = 22_u64.wrapping_neg();
-const ENOSYS: u64 = 1000_u64.wrapping_neg();
-/// KVM_HC_VAPIC_POLL_IRQ.
-const VAPIC_POLL_IRQ: u64 = 1;
-
-/// What KVM asks of a guest's mode.
-trait Mode {
-    /// In 64-bit mode: EFER.LMA and CS.L.
-    fn is_long_mode(&self) -> bool;
-}
-
-impl Mode for State {
-    fn is_long_mode(&self) -> bool {
-        const LMA: u64 = 1 << 10;
-        const L: u16 = 1 << 9;
-        self.efer & LMA != 0 && self.segments[snp_vcpu::Segments::CS].attrib & L != 0
-    }
+/// In 64-bit mode: EFER.LMA and CS.L.
+pub(super) fn is_long_mode(state: &State) -> bool {
+    const LMA: u64 = 1 << 10;
+    const L: u16 = 1 << 9;
+    state.efer & LMA != 0 && state.segments[snp_vcpu::Segments::CS].attrib & L != 0
 }

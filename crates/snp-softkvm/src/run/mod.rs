@@ -17,13 +17,16 @@ mod bell;
 mod complete;
 mod cpuid;
 mod debugger;
+mod device;
 mod encrypted;
 mod entry;
 mod event;
 mod exits;
+mod interrupt;
 mod msr;
 mod plain;
 mod port;
+mod vmgexit;
 
 pub(crate) use area::RunPages;
 pub use area::{RunArea, RunExit};
@@ -36,6 +39,7 @@ use snp_abi::kvm::*;
 use snp_abi::{Asid, Errno};
 use snp_vcpu::{Exit, Limits, State};
 
+use crate::ghcb::Ghcb;
 use crate::memory::VcpuMemory;
 use crate::observer::Observer;
 use crate::{UserSpace, Vcpu, lock};
@@ -110,6 +114,8 @@ pub(crate) struct Running {
     started: bool,
     completion: Completion,
     vmsa: Option<LoadedVmsa>,
+    /// Of guests with encrypted state.
+    ghcb: Option<Ghcb>,
 }
 
 /// How it goes on after an exit.
@@ -249,19 +255,21 @@ impl<'a> Session<'a> {
         if self.left == 0 {
             return Flow::Stop(Stop::Limit);
         }
-        let window = self.inject();
-        let exit = self.guest(window);
+        self.give_ghcb();
+        let (window, limit) = self.inject();
+        let exit = self.guest(window, limit);
+        self.after_guest();
         self.handle(exit)
     }
 
     /// Runs the processor until it exits.
-    fn guest(&mut self, interrupt_window: bool) -> Exit {
+    fn guest(&mut self, interrupt_window: bool, limit: u64) -> Exit {
         let observer = self.observer().filter(|observer| observer.wants_instructions());
         if let Some(observer) = observer {
             observer.instruction(self.vcpu.inner.index, &self.running.state);
         }
         let limits = Limits {
-            instructions: if observer.is_some() { 1 } else { self.left },
+            instructions: if observer.is_some() { 1 } else { self.left.min(limit) },
             kick: self.vcpu.inner.bell.flag(),
             interrupt_window,
             breakpoints: self.bounds.breakpoints,

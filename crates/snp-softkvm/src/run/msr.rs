@@ -6,63 +6,139 @@
 use snp_abi::kvm::KVM_X86_SEV_VM;
 
 use super::Session;
+use crate::ghcb::MsrAnswer;
 use crate::msrs;
-
-/// How an access to an MSR ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum MsrAnswer<T> {
-    /// Done.
-    Done(T),
-    /// #GP.
-    Fault,
-    /// User space answers, for this KVM_MSR_EXIT_REASON.
-    #[allow(dead_code, reason = "KVM_CAP_X86_USER_SPACE_MSR comes with the MSR filter")]
-    UserSpace(u32),
-}
 
 /// SEV_STATUS of guests without SEV does not exist; that of plain SEV guests says "SEV".
 const SEV_STATUS: u32 = 0xc001_0131;
+/// MSRs of the local APIC.
+const TSC_DEADLINE: u32 = 0x6e0;
+const X2APIC_FIRST: u32 = 0x800;
+const X2APIC_LAST: u32 = 0x8ff;
 /// Read-only: what a processor can do.
 const READ_ONLY: [u32; 4] = [0xfe, 0x179, 0xce, 0x10a];
+
+/// KVM_MSR_EXIT_REASON_INVAL, _UNKNOWN and _FILTER.
+const INVALID: u32 = 1;
+const UNKNOWN: u32 = 2;
+const FILTERED: u32 = 4;
 
 impl Session<'_> {
     /// RDMSR.
     pub(super) fn read_msr(&mut self, index: u32) -> MsrAnswer<u64> {
-        if index == SEV_STATUS && self.vcpu.vm.vm_type == KVM_X86_SEV_VM {
-            return MsrAnswer::Done(1);
-        }
-        let vcpu = self.vcpu.inner.lock();
-        match index {
-            msrs::APIC_BASE => MsrAnswer::Done(vcpu.registers.system.apic_base),
-            _ if msrs::is_kept(index) => {
-                MsrAnswer::Done(*vcpu.devices.msrs.get(&index).unwrap_or(&msrs::initial(index)))
-            }
-            _ => {
-                drop(vcpu);
-                self.vcpu.vm.host.unmodelled(format!("RDMSR {index:#x} by a guest"));
-                MsrAnswer::Fault
-            }
-        }
+        let answer = if self.may_access(index, false) { self.read_kept_msr(index) } else { Err(FILTERED) };
+        self.answer(answer)
     }
 
     /// WRMSR.
     pub(super) fn write_msr(&mut self, index: u32, value: u64) -> MsrAnswer<()> {
+        let answer = if self.may_access(index, true) { self.write_kept_msr(index, value) } else { Err(FILTERED) };
+        self.answer(answer)
+    }
+
+    fn may_access(&self, index: u32, write: bool) -> bool {
+        self.vcpu.vm.lock().devices.msr_filter.allows(index, write)
+    }
+
+    /// A refusal is user space's to answer, if it wants to, else it is #GP.
+    fn answer<T>(&self, answer: Result<T, u32>) -> MsrAnswer<T> {
+        match answer {
+            Ok(value) => MsrAnswer::Done(value),
+            Err(reason) if self.vcpu.vm.lock().devices.user_space_msr & u64::from(reason) != 0 => {
+                MsrAnswer::UserSpace(reason)
+            }
+            Err(_) => MsrAnswer::Fault,
+        }
+    }
+
+    /// # Errors
+    /// Why not: KVM_MSR_EXIT_REASON_….
+    fn read_kept_msr(&mut self, index: u32) -> Result<u64, u32> {
+        if index == SEV_STATUS && self.vcpu.vm.vm_type == KVM_X86_SEV_VM {
+            return Ok(1);
+        }
+        let tsc = self.running.state.tsc;
+        let of_apic = self.apic(|apic| match index {
+            msrs::APIC_BASE => Some(Ok(apic.base())),
+            TSC_DEADLINE => Some(Ok(apic.tsc_deadline())),
+            X2APIC_FIRST..=X2APIC_LAST => Some(apic.read_msr(index, tsc).ok_or(INVALID)),
+            _ => None,
+        });
+        if let Some(answer) = of_apic.flatten() {
+            return answer;
+        }
+        let vcpu = self.vcpu.inner.lock();
+        match index {
+            msrs::APIC_BASE => Ok(vcpu.registers.system.apic_base),
+            X2APIC_FIRST..=X2APIC_LAST => Err(INVALID),
+            _ if msrs::is_kept(index) => Ok(*vcpu.devices.msrs.get(&index).unwrap_or(&msrs::initial(index))),
+            _ => {
+                drop(vcpu);
+                self.vcpu.vm.host.unmodelled(format!("RDMSR {index:#x} by a guest"));
+                Err(UNKNOWN)
+            }
+        }
+    }
+
+    /// # Errors
+    /// Why not: KVM_MSR_EXIT_REASON_….
+    fn write_kept_msr(&mut self, index: u32, value: u64) -> Result<(), u32> {
+        if let Some(answer) = self.write_apic_msr(index, value) {
+            return answer;
+        }
         let mut vcpu = self.vcpu.inner.lock();
         match index {
             msrs::APIC_BASE => vcpu.registers.system.apic_base = value,
-            _ if READ_ONLY.contains(&index) => return MsrAnswer::Fault,
-            _ if msrs::is_kept(index) => match msrs::writable(index, value) {
-                Some(value) => {
-                    vcpu.devices.msrs.insert(index, value);
-                }
-                None => return MsrAnswer::Fault,
-            },
+            X2APIC_FIRST..=X2APIC_LAST => return Err(INVALID),
+            _ if READ_ONLY.contains(&index) => return Err(INVALID),
+            _ if msrs::is_kept(index) => {
+                let value = msrs::writable(index, value).ok_or(INVALID)?;
+                vcpu.devices.msrs.insert(index, value);
+                drop(vcpu);
+                self.note_paravirtual(index, value);
+            }
             _ => {
                 drop(vcpu);
                 self.vcpu.vm.host.unmodelled(format!("WRMSR {index:#x} by a guest"));
-                return MsrAnswer::Fault;
+                return Err(UNKNOWN);
             }
         }
-        MsrAnswer::Done(())
+        Ok(())
+    }
+
+    /// KVM's own MSRs name memory that KVM would write: the model does not.
+    fn note_paravirtual(&self, index: u32, value: u64) {
+        const ENABLED: u64 = 1;
+        let what = match index {
+            0x12 | 0x4b56_4d01 | 0x11 | 0x4b56_4d00 => "the clock of KVM's guests",
+            0x4b56_4d02 => "asynchronous page faults",
+            0x4b56_4d03 => "steal time",
+            0x4b56_4d04 => "end of interrupt by memory",
+            _ => return,
+        };
+        if value & ENABLED != 0 {
+            self.vcpu.vm.host.unmodelled(format!("{what} (WRMSR {index:#x} by a guest)"));
+        }
+    }
+
+    /// An MSR that is the local APIC's.
+    fn write_apic_msr(&mut self, index: u32, value: u64) -> Option<Result<(), u32>> {
+        let tsc = self.running.state.tsc;
+        match index {
+            msrs::APIC_BASE => {
+                let reserved = !0 << self.physical_address_bits();
+                if !self.apic(|apic| apic.set_base(value, reserved, false))? {
+                    return Some(Err(INVALID));
+                }
+                self.vcpu.inner.lock().registers.system.apic_base = value;
+                Some(Ok(()))
+            }
+            TSC_DEADLINE => self.apic(|apic| apic.set_tsc_deadline(value)).map(Ok),
+            X2APIC_FIRST..=X2APIC_LAST => {
+                let effect = self.apic(|apic| apic.write_msr(index, value, tsc))?;
+                Some(effect.map(|effect| self.carry_out(effect)).ok_or(INVALID))
+            }
+            _ => None,
+        }
     }
 }

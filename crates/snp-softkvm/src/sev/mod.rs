@@ -35,7 +35,6 @@ pub(crate) struct SevState {
     pub(crate) asid: Asid,
     /// With SNPActive for SNP VMs.
     pub(crate) features: SevFeatures,
-    #[allow(dead_code, reason = "told to the guest by the GHCB protocol, which comes with running guests")]
     pub(crate) ghcb_version: u16,
     pub(crate) certificates_requested: bool,
     /// What SNP's LAUNCH_START sets up.

@@ -37,6 +37,8 @@ pub(crate) struct Vmm {
     pub(crate) process: Process,
     pub(crate) vcpus: Vec<Vcpu>,
     pub(crate) memfds: Vec<u32>,
+    /// Slots have user memory, too.
+    pub(crate) shared_memory: bool,
 }
 
 impl Vmm {
@@ -47,12 +49,21 @@ impl Vmm {
     pub(crate) fn on(config: PlatformConfig, profile: &'static UapiProfile, vm_type: u64) -> Self {
         let kvm = SoftKvm::with_engine(config, profile, std::sync::Arc::new(snp_softkvm::Interpreters));
         let vm = kvm.create_vm(vm_type).expect("a known type");
-        Self { kvm, vm, process: Process::new(), vcpus: Vec::new(), memfds: Vec::new() }
+        Self { kvm, vm, process: Process::new(), vcpus: Vec::new(), memfds: Vec::new(), shared_memory: false }
     }
 
     /// An SNP VM after LAUNCH_START with memory and `vcpus` vCPUs, all of its memory private but [`SHARED_GFN`].
     pub(crate) fn launching(profile: &'static UapiProfile, vcpus: u64) -> Self {
-        let mut vmm = Self::new(profile, KVM_X86_SNP_VM);
+        Self::new(profile, KVM_X86_SNP_VM).launch(profile, vcpus)
+    }
+
+    /// The same with memory that the guest can share.
+    pub(crate) fn launching_to_run(profile: &'static UapiProfile, vcpus: u64) -> Self {
+        Self { shared_memory: true, ..Self::new(profile, KVM_X86_SNP_VM) }.launch(profile, vcpus)
+    }
+
+    fn launch(mut self, profile: &'static UapiProfile, vcpus: u64) -> Self {
+        let vmm = &mut self;
         assert_eq!(vmm.init2(&kvm_sev_init::default()), OK);
         assert_eq!(vmm.start(&start()), OK);
         if let Some(capability) = profile.vcpu_state.and_then(|command| command.enabled_by) {
@@ -64,7 +75,7 @@ impl Vmm {
             let vcpu = vmm.vm.create_vcpu(id).expect("few vCPUs");
             vmm.vcpus.push(vcpu);
         }
-        vmm
+        self
     }
 
     pub(crate) fn add_memory(&mut self) {
@@ -86,6 +97,7 @@ impl Vmm {
             flags,
             guest_phys_addr: start * PAGE,
             memory_size: pages * PAGE,
+            userspace_addr: if self.shared_memory { self.process.buffer(&vec![0; (pages * PAGE) as usize]) } else { 0 },
             guest_memfd,
             ..kvm_userspace_memory_region2::default()
         };

@@ -20,7 +20,6 @@ mod intercept {
     pub(super) const RDPMC: u32 = 0x6f;
     pub(super) const CPUID: u32 = 0x72;
     pub(super) const INVD: u32 = 0x76;
-    pub(super) const HLT: u32 = 0x78;
     pub(super) const VMMCALL: u32 = 0x81;
     pub(super) const WBINVD: u32 = 0x89;
     pub(super) const MONITOR: u32 = 0x8a;
@@ -46,8 +45,9 @@ impl Cpu<'_> {
                 return self.intercepted(intercept::CPUID, Exit::Cpuid { next_rip: self.next_rip });
             }
             Mnemonic::Hlt => {
+                // An automatic exit: also guests with encrypted state leave without #VC.
                 self.want_cpl0()?;
-                return self.intercepted(intercept::HLT, Exit::Halt { next_rip: self.next_rip });
+                return Err(Exit::Halt { next_rip: self.next_rip }.into());
             }
             Mnemonic::Vmmcall | Mnemonic::Vmcall => {
                 return self.intercepted(intercept::VMMCALL, Exit::Hypercall { next_rip: self.next_rip });
