@@ -326,7 +326,7 @@ fn a_guest_asks_to_be_ended() {
 #[test]
 fn a_page_state_change_goes_by_user_space() {
     // To shared: operation 2 in bits 55:52.
-    let guest = Guest::new(|code| ghcb_msr(code, 2 << 52 | DATA * PAGE | 0x14));
+    let guest = Guest::new(|code| ghcb_msr(code, (2 << 52) | (DATA * PAGE) | 0x14));
     let cap = kvm_enable_cap { cap: KVM_CAP_EXIT_HYPERCALL, args: [1 << 12, 0, 0, 0], ..kvm_enable_cap::default() };
     guest.0.vm.enable_cap(&cap).unwrap();
     let vcpu = &guest.0.vcpus[0];
@@ -370,7 +370,7 @@ fn a_guest_starts_its_other_processor_destroys_it_and_starts_it_again() {
         let mut others_end = code.create_label();
         code.cmp(r15, 7).unwrap();
         code.je(other).unwrap();
-        ghcb_msr(code, GHCB * PAGE | 0x12);
+        ghcb_msr(code, (GHCB * PAGE) | 0x12);
         // The other's VMSA is this one's, but for R15.
         code.mov(rsi, VMSA * PAGE).unwrap();
         code.mov(rdi, AP_VMSA * PAGE).unwrap();
