@@ -4,7 +4,7 @@ use iced_x86::code_asm::{
     CodeAssembler, dword_ptr, eax, k1, k2, k3, mm0, mm1, ptr, qword_ptr, rsi, xmm0, xmm1, xmm2, xmm3, xmmword_ptr,
     ymm0, ymm1, ymm2, ymmword_ptr, zmm0, zmm1, zmm2,
 };
-use iced_x86::{Code, IcedError, Instruction, MemoryOperand, Register};
+use iced_x86::{Code, Decoder, DecoderOptions, IcedError, Instruction, MemoryOperand, Register};
 use snp_vcpu::{Exception, Trap, execute_simd, execute_xsave};
 
 use crate::areas::instruction;
@@ -354,4 +354,60 @@ fn fast_fxsave() {
         assert_eq!(machine.memory[400..416] == [5; 16], xmm);
         assert_eq!(machine.memory[416..], [0xaa; MEMORY - 416]);
     }
+}
+
+/// Outside of 64-bit mode there are eight registers.
+#[test]
+fn registers_beyond_the_eighth() {
+    for (long, last) in [(true, 15), (false, 7)] {
+        let mut machine = Machine { long, ..machine() };
+        machine.extended.ymm = [[9; 32]; 16];
+        assert_eq!(execute_xsave(&instruction(Code::Fxsave_m512byte), &mut machine), Ok(true));
+        assert_eq!(machine.memory[160..416].iter().rposition(|byte| *byte == 9), Some(16 * last + 15));
+        assert_eq!(exception(&one(|a| a.vzeroall()), &mut machine), None);
+        assert_eq!(machine.extended.ymm.iter().rposition(|ymm| *ymm == [0; 32]), Some(last));
+    }
+}
+
+/// Whatever the decoder makes of bytes at random is executed, refused, or not of this room.
+#[test]
+fn random_bytes_do_no_harm() {
+    let mut random = Random(11);
+    let mut done = 0;
+    for _ in 0..200_000 {
+        let bitness = random.of(&[16, 32, 64, 64]);
+        let mut bytes: [u8; 15] = std::array::from_fn(|_| random.next() as u8);
+        let prefixes: &[&[u8]] = &[
+            &[0x0f],
+            &[0x66, 0x0f],
+            &[0xf2, 0x0f],
+            &[0xf3, 0x0f],
+            &[0x66, 0x0f, 0x38],
+            &[0xc5],
+            &[0xc4],
+            &[0x0f, 0xae],
+            &[0x62],
+            &[],
+        ];
+        let prefix = random.of(prefixes);
+        bytes[..prefix.len()].copy_from_slice(prefix);
+        if prefix == [0xc4] {
+            // The maps that exist.
+            bytes[1] = bytes[1] & 0xe0 | 1 + random.below(3) as u8;
+        }
+        let decoded = Decoder::with_ip(bitness, &bytes, 0, DecoderOptions::NONE).decode();
+        if decoded.is_invalid() {
+            continue;
+        }
+        let mut machine = Machine { long: bitness == 64, ..machine() };
+        for register in &mut machine.gpr {
+            *register = BASE + random.below(MEMORY as u64);
+        }
+        machine.extended.mxcsr = random.next() as u32 & 0x2_ffff;
+        machine.extended.xcr0 = random.of(&[3, 7, 0x207, 0x2e7]);
+        for result in [execute_simd(&decoded, &mut machine), execute_xsave(&decoded, &mut machine)] {
+            done += u32::from(result == Ok(true));
+        }
+    }
+    assert!(done > 10_000, "{done}");
 }

@@ -20,6 +20,7 @@ pub(crate) struct Machine {
     pub(crate) xss: u64,
     pub(crate) efer: u64,
     pub(crate) cpl: u8,
+    pub(crate) long: bool,
     /// Where `memory` begins.
     pub(crate) base: u64,
     pub(crate) memory: Vec<u8>,
@@ -37,6 +38,7 @@ impl Machine {
             xss: 0,
             efer: 0xd01,
             cpl: 3,
+            long: true,
             base,
             memory: vec![0; memory],
         }
@@ -131,6 +133,6 @@ impl Operands for Machine {
     }
 
     fn is_64_bit(&self) -> bool {
-        true
+        self.long
     }
 }
