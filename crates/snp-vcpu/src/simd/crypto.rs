@@ -25,6 +25,17 @@ const fn product(a: u8, b: u8) -> u8 {
     sum
 }
 
+/// Products by what MIXCOLUMNS() and INVMIXCOLUMNS() multiply with, all below 16.
+static PRODUCTS: [[u8; 256]; 16] = {
+    let mut table = [[0; 256]; 16];
+    let mut index = 0;
+    while index < 16 * 256 {
+        table[index / 256][index % 256] = product((index / 256) as u8, (index % 256) as u8);
+        index += 1;
+    }
+    table
+};
+
 /// Inverses in GF(2^8); that of 0 is 0.
 const INVERSE: [u8; 256] = {
     let mut table = [0; 256];
@@ -72,10 +83,12 @@ fn inverse_shift_rows(state: &Block) -> Block {
     std::array::from_fn(|index| state[index.wrapping_sub(4 * (index & 3)) & 15])
 }
 
-fn mix(state: &Block, coefficients: [u8; 4]) -> Block {
+fn mix(state: &Block, coefficients: [usize; 4]) -> Block {
     std::array::from_fn(|index| {
         let (column, row) = (index & !3, index & 3);
-        (0..4).fold(0, |sum, other| sum ^ product(state[column + other], coefficients[(other + 4 - row) & 3]))
+        (0..4).fold(0, |sum, other| {
+            sum ^ PRODUCTS[coefficients[(other + 4 - row) & 3]][usize::from(state[column + other])]
+        })
     })
 }
 
