@@ -393,7 +393,7 @@ fn random_bytes_do_no_harm() {
         bytes[..prefix.len()].copy_from_slice(prefix);
         if prefix == [0xc4] {
             // The maps that exist.
-            bytes[1] = bytes[1] & 0xe0 | 1 + random.below(3) as u8;
+            bytes[1] = bytes[1] & 0xe0 | (random.below(3) as u8 + 1);
         }
         let decoded = Decoder::with_ip(bitness, &bytes, 0, DecoderOptions::NONE).decode();
         if decoded.is_invalid() {
