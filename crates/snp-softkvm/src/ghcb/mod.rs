@@ -61,6 +61,7 @@ mod snp;
 #[cfg(test)]
 mod tests;
 mod validate;
+mod words;
 
 use snp_abi::Errno;
 use snp_abi::ghcb::features;
@@ -256,12 +257,6 @@ impl Ghcb {
     /// The GHCB MSR of a processor after its reset.
     pub(crate) fn reset_msr(config: &Config) -> u64 {
         msr_protocol::sev_information(config)
-    }
-
-    /// Whether an exit to user space awaits its answer.
-    #[cfg(test)]
-    pub(crate) fn awaits_answer(&self) -> bool {
-        self.pending != Pending::Nothing
     }
 
     /// Handles VMGEXIT. `msr`: the GHCB MSR.

@@ -113,6 +113,11 @@ impl Page {
         if self.has(Field::CPL) { self.request.cpl } else { 0 }
     }
 
+    /// SW_EXITINFO1 and SW_EXITINFO2 of the answer.
+    pub(super) fn answer(&self) -> Option<(u64, u64)> {
+        self.answer
+    }
+
     /// Bytes of the page as the guest wrote them.
     pub(super) fn bytes(&self, range: std::ops::Range<usize>) -> &[u8] {
         &self.request.as_bytes()[range]

@@ -90,7 +90,7 @@ impl Session<'_> {
             if let Some(flow) = self.take_events() {
                 return Some(flow);
             }
-            if self.vcpu.inner.lock().registers.mp_state != KVM_MP_STATE_UNINITIALIZED {
+            if self.is_running() || self.waits_for_init() {
                 return Some(Flow::Fail(Errno::EAGAIN, None));
             }
             match self.sleep() {
@@ -222,13 +222,14 @@ impl Session<'_> {
         }
         self.protected = true;
         if self.running.vmsa.as_ref().is_some_and(|vmsa| vmsa.source == source) {
+            self.load_vmsa_again();
             return self.use_vmsa();
         }
         self.drop_vmsa();
         self.load_vmsa(source)
     }
 
-    fn is_running(&self) -> bool {
+    pub(super) fn is_running(&self) -> bool {
         self.vcpu.inner.lock().registers.mp_state != KVM_MP_STATE_UNINITIALIZED
     }
 
@@ -309,6 +310,7 @@ impl Session<'_> {
 
     /// The processor leaves the guest.
     pub(super) fn leave_guest(&mut self) {
+        self.store_vmsa();
         let Some(vmsa) = self.running.vmsa.as_mut() else { return };
         if let (true, Some(pfn)) = (vmsa.in_use, vmsa.pfn) {
             self.vcpu.vm.memory.release_vmsa(pfn);
@@ -318,7 +320,8 @@ impl Session<'_> {
 
     fn store_vmsa(&mut self) {
         let running = &mut *self.running;
-        let Some(loaded) = &running.vmsa else { return };
+        // Once nobody runs from the page, the guest may write it: what is there counts.
+        let Some(loaded) = running.vmsa.as_ref().filter(|vmsa| vmsa.in_use) else { return };
         let mut vmsa = Vmsa::read_from_bytes(&*loaded.page.contents()).expect("a VMSA is a page");
         encrypted::store(&running.state, &mut vmsa);
         loaded.page.write(0, vmsa.as_bytes());
@@ -339,7 +342,6 @@ impl Session<'_> {
 
     /// Gives up the VMSA that the processor runs from.
     pub(super) fn drop_vmsa(&mut self) {
-        self.store_vmsa();
         self.leave_guest();
         self.running.vmsa = None;
     }

@@ -11,6 +11,7 @@ use super::{Session, event, plain};
 use crate::apic::{Effect, LocalApic};
 use crate::host::is_protected;
 use crate::lock;
+use crate::profile::VmsaPages;
 use crate::vcpu::VcpuVmsa;
 
 /// RFLAGS.IF.
@@ -37,8 +38,7 @@ impl Session<'_> {
 
     /// AP creation, INIT and SIPI that came.
     pub(super) fn take_startup_events(&mut self) {
-        let changed = std::mem::take(&mut self.vcpu.inner.lock().vmsa_update);
-        if changed {
+        if !self.waits_for_init() && std::mem::take(&mut self.vcpu.inner.lock().vmsa_update) {
             // As if an INIT had come, but that the processor waits for no SIPI.
             self.change_vmsa();
         }
@@ -48,6 +48,13 @@ impl Session<'_> {
         if let Some(vector) = self.apic(LocalApic::take_startup).flatten() {
             self.startup(vector);
         }
+    }
+
+    /// AP creation for a processor that was never started: the proposals start it, Linux 7.3 does not look at it before an
+    /// INIT comes, and lets KVM_RUN return again and again until then.
+    pub(super) fn waits_for_init(&self) -> bool {
+        let old = self.vcpu.vm.host.profile.vmsa_pages == VmsaPages::None;
+        old && !self.is_running() && self.vcpu.inner.lock().vmsa_update
     }
 
     fn init(&mut self) {
@@ -85,11 +92,21 @@ impl Session<'_> {
 
     /// The VMSA that AP creation or destruction left for the vCPU, if any.
     fn change_vmsa(&mut self) {
-        let change = self.vcpu.inner.lock().vmsa_change.take();
+        let change = {
+            let mut vcpu = self.vcpu.inner.lock();
+            vcpu.vmsa_update = false;
+            vcpu.vmsa_change.take()
+        };
         let Some(gpa) = change else { return };
         self.drop_vmsa();
+        // An address without guest_memfd is none: the processor stays off.
+        let gpa = gpa.map(Gpa).filter(|gpa| {
+            let layout = self.vcpu.vm.memory.layout();
+            let slot = layout.slots.find(gpa.gfn().0);
+            slot.and_then(|slot| slot.guest_memfd.as_ref()?.0.upgrade()).is_some()
+        });
         let mut vcpu = self.vcpu.inner.lock();
-        vcpu.vmsa = gpa.map_or(VcpuVmsa::None, |gpa| VcpuVmsa::User(Gpa(gpa)));
+        vcpu.vmsa = gpa.map_or(VcpuVmsa::None, VcpuVmsa::User);
         vcpu.registers.mp_state = if gpa.is_some() { KVM_MP_STATE_RUNNABLE } else { KVM_MP_STATE_HALTED };
     }
 

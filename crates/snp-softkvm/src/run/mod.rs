@@ -113,6 +113,8 @@ pub(crate) struct Running {
     /// The state was made.
     started: bool,
     completion: Completion,
+    /// What the guest asked by its GHCB and is about to be answered, for who watches.
+    request: Option<String>,
     vmsa: Option<LoadedVmsa>,
     /// Of guests with encrypted state.
     ghcb: Option<Ghcb>,

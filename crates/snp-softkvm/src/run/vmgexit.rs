@@ -45,16 +45,30 @@ impl Session<'_> {
     pub(super) fn vmgexit(&mut self) -> Flow {
         let msr = self.running.state.ghcb;
         let flow = self.with_ghcb(|ghcb, msr, session| ghcb.vmgexit(msr, session));
-        if let Some(observer) = self.observer() {
-            let answer = match &flow {
-                Flow::Resume => format!("the guest goes on, GHCB MSR {:#x}", self.running.state.ghcb),
-                Flow::Exit(exit) => format!("{exit:?}"),
-                Flow::Fail(errno, _) => format!("KVM_RUN fails with {errno}"),
-                Flow::Stop(stop) => format!("{stop:?}"),
-            };
-            observer.ghcb(self.index(), &describe(msr), &answer);
+        if self.observer().is_some() {
+            let by_page = self.running.ghcb.as_ref().and_then(Ghcb::request);
+            self.running.request = Some(by_page.unwrap_or_else(|| format!("MSR {msr:#x}")));
+            self.tell_end(&flow);
         }
         flow
+    }
+
+    /// Tells who watches of a request that the guest gets no answer to.
+    fn tell_end(&mut self, flow: &Flow) {
+        match flow {
+            Flow::Exit(exit) if self.running.completion == Completion::Ghcb(Asked::Nothing) => {
+                self.tell(&format!("{exit:x?}"));
+            }
+            Flow::Fail(errno, _) => self.tell(&format!("KVM_RUN fails with {errno}")),
+            _ => {}
+        }
+    }
+
+    fn tell(&mut self, answer: &str) {
+        let request = self.running.request.take();
+        if let (Some(observer), Some(request)) = (self.observer(), request) {
+            observer.ghcb(self.index(), &request, answer);
+        }
     }
 
     /// User space has answered.
@@ -77,14 +91,22 @@ impl Session<'_> {
                 Answer::Msr((!error).then_some(data))
             }
         };
-        self.with_ghcb(|ghcb, msr, session| ghcb.complete(msr, session, &answer))
+        let flow = self.with_ghcb(|ghcb, msr, session| ghcb.complete(msr, session, &answer));
+        self.tell_end(&flow);
+        flow
     }
 
     /// The guest is about to run: it finds the answers in its GHCB.
     pub(super) fn give_ghcb(&mut self) {
-        if let Some(mut ghcb) = self.running.ghcb.take() {
-            ghcb.before_entry(self);
-            self.running.ghcb = Some(ghcb);
+        let Some(mut ghcb) = self.running.ghcb.take() else { return };
+        let answer = self.running.request.as_ref().map(|_| {
+            let by_page = ghcb.answer_in_words();
+            by_page.unwrap_or_else(|| format!("MSR {:#x}", self.running.state.ghcb))
+        });
+        ghcb.before_entry(self);
+        self.running.ghcb = Some(ghcb);
+        if let Some(answer) = answer {
+            self.tell(&answer);
         }
     }
 
@@ -138,14 +160,6 @@ impl Session<'_> {
         };
         self.running.completion = Completion::Ghcb(asked);
         Flow::Exit(exit)
-    }
-}
-
-/// A request in words, by its GHCB MSR.
-fn describe(msr: u64) -> String {
-    match msr & 0xfff {
-        0 => format!("GHCB page at {msr:#x}"),
-        info => format!("GHCB MSR {msr:#x}: request {info:#x}"),
     }
 }
 
@@ -241,7 +255,13 @@ impl Machine for Session<'_> {
     }
 
     fn is_legal_gpa(&self, gpa: u64) -> bool {
-        gpa >> self.physical_address_bits() == 0
+        // The C-bit is not reserved in a guest that is told of it.
+        let c_bit = {
+            let vcpu = self.vcpu.inner.lock();
+            let leaf = vcpu.registers.cpuid.iter().find(|leaf| leaf.function == 0x8000_001f);
+            leaf.map_or(0, |leaf| 1 << (leaf.ebx & 0x3f))
+        };
+        (gpa & !c_bit) >> self.physical_address_bits() == 0
     }
 
     fn guest_request(&mut self, request: &[u8; 4096], response: &mut [u8; 4096]) -> Result<u32, Errno> {

@@ -69,7 +69,8 @@ pub(super) fn init(call: &mut Call<'_>, es: bool) -> Result<(), Errno> {
     call.state.sev = Some(SevState {
         asid,
         features: SevFeatures::default(),
-        ghcb_version: 0,
+        // KVM_SEV_ES_INIT never learned a newer one.
+        ghcb_version: es.into(),
         certificates_requested: false,
         launch: None,
         es,
