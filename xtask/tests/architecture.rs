@@ -312,6 +312,7 @@ const UNSAFE: &[&str] = &[
     "crates/snp-shim/src/real.rs",
     "crates/snp-shim/src/spin.rs",
     "crates/snp-shim/src/descriptor.rs",
+    "crates/snp-shim/src/guest.rs",
     "crates/snp-shim/src/memory.rs",
     "crates/snp-shim/src/hooks/mod.rs",
     "crates/snp-shim/src/hooks/open.rs",

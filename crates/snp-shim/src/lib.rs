@@ -18,6 +18,7 @@
 mod cpuid;
 mod descriptor;
 mod files;
+mod guest;
 mod hooks;
 mod memory;
 mod platform;

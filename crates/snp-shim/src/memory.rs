@@ -10,10 +10,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use libc::iovec;
 use snp_abi::Errno;
+use snp_memory::HostPage;
 use snp_softkvm::ioctl::Object;
 use snp_softkvm::{Fault, GuestMemfd, UserSpace, Vm};
 
-use crate::{descriptor, real, table};
+use crate::{descriptor, guest, real, table};
 
 /// The program that this library is loaded into.
 #[derive(Clone, Copy, Debug)]
@@ -51,6 +52,10 @@ impl UserSpace for Program {
                     && real::read(input, (address + at as u64) as *mut c_void, len) == len as isize
             }
         })
+    }
+
+    fn host_page(&self, address: u64, writable: bool) -> Result<HostPage, Fault> {
+        guest::host_page(address, writable)
     }
 
     fn is_sev_device(&self, fd: u32) -> bool {

@@ -1,18 +1,19 @@
 //! The software platform of this process.
 
 use std::ffi::c_int;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use snp_abi::Errno;
 use snp_abi::kvm::{KVM_MEMORY_ENCRYPT_OP, KVM_RUN};
-use snp_softkvm::SoftKvm;
 use snp_softkvm::ioctl::{Answer, Object};
+use snp_softkvm::{Engine, Interpreters, NoEngine, SoftKvm};
 
 use crate::memory::Program;
 use crate::settings::{self, VcpuRun};
 use crate::spin::Spin;
-use crate::{cpuid, descriptor, report, table};
+use crate::{cpuid, descriptor, guest, report, table};
 
 /// The host that all devices of a process show. A forked child gets one of its own: its copy of the parent's may be locked.
 static HOST: Spin<Option<(i32, SoftKvm)>> = Spin::new(None);
@@ -39,7 +40,11 @@ pub(crate) fn kvm() -> SoftKvm {
 
 fn new_host() -> SoftKvm {
     let settings = settings::get();
-    SoftKvm::new(settings.config.clone(), settings.profile).with_vm_types(settings.vm_types)
+    let engine: Arc<dyn Engine> = match settings.vcpu_run {
+        VcpuRun::Run => Arc::new(Interpreters),
+        VcpuRun::Stop | VcpuRun::Refuse => Arc::new(NoEngine),
+    };
+    SoftKvm::with_engine(settings.config.clone(), settings.profile, engine).with_vm_types(settings.vm_types)
 }
 
 fn first_opened() {
@@ -77,7 +82,10 @@ pub(crate) fn ioctl(object: &Object, request: u32, argument: u64) -> Result<c_in
         _ => None,
     };
     let start = settings::get().timing.then(Instant::now);
-    let answer = object.ioctl(&Program, request, argument);
+    let answer = match object {
+        Object::Vcpu(vcpu) if request == KVM_RUN && argument == 0 => guest::run(vcpu).map(|()| Answer::DONE),
+        _ => object.ioctl(&Program, request, argument),
+    };
     if let Some(start) = start.filter(|_| request == KVM_MEMORY_ENCRYPT_OP) {
         SPENT.fetch_add(start.elapsed().as_nanos() as u64, Ordering::Relaxed);
     }

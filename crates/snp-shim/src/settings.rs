@@ -15,7 +15,7 @@ const PROFILE: &str = "SNPKIT_SHIM_PROFILE";
 const PLATFORM: &str = "SNPKIT_SHIM_PLATFORM";
 /// Numbers of the VM types that KVM offers, with commas between them.
 const VM_TYPES: &str = "SNPKIT_SHIM_VM_TYPES";
-/// What KVM_RUN does: `stop` or `refuse`.
+/// What KVM_RUN does: `run`, `stop` or `refuse`.
 const VCPU_RUN: &str = "SNPKIT_SHIM_VCPU_RUN";
 /// Set to be told how long the commands of a launch took.
 const TIMING: &str = "SNPKIT_SHIM_TIMING";
@@ -35,6 +35,8 @@ const RECORDER_TRANSCRIPT: &str = "SNPKIT_RECORD_TRANSCRIPT";
 /// What KVM_RUN does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum VcpuRun {
+    /// Runs the guest.
+    Run,
     /// Ends the program after a finished launch.
     Stop,
     /// Fails.
@@ -82,7 +84,11 @@ pub(crate) fn get() -> &'static Settings {
             config,
             platform,
             vm_types: vm_types(&text(VM_TYPES)).unwrap_or(u32::MAX),
-            vcpu_run: if text(VCPU_RUN) == "refuse" { VcpuRun::Refuse } else { VcpuRun::Stop },
+            vcpu_run: match text(VCPU_RUN).as_str() {
+                "refuse" => VcpuRun::Refuse,
+                "stop" => VcpuRun::Stop,
+                _ => VcpuRun::Run,
+            },
             report: path(report),
             transcript: path(transcript),
             timing: env::var_os(TIMING).is_some(),

@@ -8,6 +8,7 @@ use snp_abi::Errno;
 use snp_softkvm::ioctl::{Object, VCPU_MMAP_SIZE};
 
 use crate::descriptor::{self, Identity};
+use crate::guest;
 use crate::recorder;
 use crate::spin::Spin;
 
@@ -76,6 +77,9 @@ pub(crate) fn install(object: Object, close_on_exec: bool) -> Result<c_int, Errn
         Object::HostMsrs(_) => (c"msr", 0),
     };
     let fd = descriptor::create(name, len, close_on_exec).map_err(Errno)?;
+    if let Object::Vcpu(vcpu) = &object {
+        guest::share_run_area(vcpu, fd);
+    }
     insert(fd, object);
     Ok(fd)
 }

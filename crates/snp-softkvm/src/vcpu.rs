@@ -53,6 +53,8 @@ pub(crate) struct VcpuState {
     pub(crate) vmsa_change: Option<Option<u64>>,
     /// … or as soon as the vCPU sees this.
     pub(crate) vmsa_update: bool,
+    /// Signals that do not end KVM_RUN, bit 0 for signal 1, if KVM_SET_SIGNAL_MASK said which.
+    pub(crate) signal_mask: Option<u64>,
 }
 
 /// Where a vCPU's VMSA is.
@@ -85,6 +87,7 @@ impl VcpuInner {
             ghcb_gpa: None,
             vmsa_change: None,
             vmsa_update: false,
+            signal_mask: None,
         };
         let apic = local_apic.then(|| Arc::new(Mutex::new(LocalApic::new(id, boot, vm.devices.tsc_khz))));
         Self {
@@ -364,6 +367,16 @@ impl Vcpu {
             registers.guest_debug = enable;
             Ok(())
         })
+    }
+
+    /// KVM_SET_SIGNAL_MASK: which signals KVM_RUN leaves pending (bit 0 for signal 1), in place of those that the thread blocks.
+    pub fn set_signal_mask(&self, mask: Option<u64>) {
+        self.inner.lock().signal_mask = mask;
+    }
+
+    /// What KVM_SET_SIGNAL_MASK said last.
+    pub fn signal_mask(&self) -> Option<u64> {
+        self.inner.lock().signal_mask
     }
 
     /// KVM_MEMORY_ENCRYPT_OP on a vCPU: SNP_GET_VCPU_STATE and SNP_SET_VCPU_STATE, in profiles that have them.

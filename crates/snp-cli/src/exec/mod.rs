@@ -36,8 +36,8 @@ pub(crate) struct ExecArgs {
     #[arg(long, value_name = "TYPES", value_delimiter = ',', default_value = "sev,sev-es,snp")]
     vm_types: Vec<VmType>,
 
-    /// What KVM_RUN does, as long as no processor model runs the guest: end the program after a finished launch, or fail.
-    #[arg(long, value_name = "HOW", default_value = "stop")]
+    /// What KVM_RUN does: run the guest, end the program after a finished launch, or fail.
+    #[arg(long, value_name = "HOW", default_value = "run")]
     vcpu_run: VcpuRun,
 
     /// Answer CPUID for the platform from the program's start on, not from when it opens a device: for programs that ask
@@ -60,6 +60,8 @@ pub(crate) struct ExecArgs {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum VcpuRun {
+    /// Run the guest on the processor model.
+    Run,
     /// End the program, with exit code 0, at the first KVM_RUN after a finished SNP launch.
     Stop,
     /// Fail with ENOSYS.

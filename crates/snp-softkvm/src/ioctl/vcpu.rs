@@ -91,7 +91,7 @@ fn device_ioctl(vcpu: &Vcpu, user: &dyn UserSpace, request: u32, argument: u64) 
         KVM_X86_SETUP_MCE => vcpu.setup_mce(wire::read(user, argument)?)?,
         // The guest has not registered a clock that could be told of the pause.
         KVM_KVMCLOCK_CTRL => return Err(Errno::EINVAL),
-        KVM_SET_SIGNAL_MASK => set_signal_mask(user, argument)?,
+        KVM_SET_SIGNAL_MASK => set_signal_mask(vcpu, user, argument)?,
         KVM_ENABLE_CAP => {
             let cap: kvm_enable_cap = wire::read(user, argument)?;
             if cap.flags != 0 || cap.cap != KVM_CAP_ENFORCE_PV_FEATURE_CPUID {
@@ -126,16 +126,17 @@ fn get_cpuid2(vcpu: &Vcpu, user: &dyn UserSpace, argument: u64) -> Result<(), Er
     list.write_count(user, functions.len())
 }
 
-/// The mask matters to a running guest only.
-fn set_signal_mask(user: &dyn UserSpace, argument: u64) -> Result<(), Errno> {
+fn set_signal_mask(vcpu: &Vcpu, user: &dyn UserSpace, argument: u64) -> Result<(), Errno> {
     /// Bytes of the kernel's signal set.
     const SET: u32 = 8;
     if argument == 0 {
+        vcpu.set_signal_mask(None);
         return Ok(());
     }
     if wire::read::<u32>(user, argument)? != SET {
         return Err(Errno::EINVAL);
     }
     let mask = argument.checked_add(4).ok_or(Errno::EFAULT)?;
-    wire::read::<u64>(user, mask).map(drop)
+    vcpu.set_signal_mask(Some(wire::read(user, mask)?));
+    Ok(())
 }

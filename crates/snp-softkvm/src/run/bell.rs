@@ -45,6 +45,14 @@ impl Bell {
         self.signalled.swap(false, Ordering::AcqRel)
     }
 
+    /// Waits until the bell is rung, or a while has passed.
+    pub(crate) fn wait_a_while(&self) {
+        let sleeper = lock(&self.sleeper);
+        if !self.rung.load(Ordering::Acquire) {
+            drop(self.sleeping.wait_timeout(sleeper, PATIENCE));
+        }
+    }
+
     /// Waits until the bell is rung.
     pub(crate) fn wait(&self) {
         let mut sleeper = lock(&self.sleeper);

@@ -177,6 +177,11 @@ impl Vcpu {
         self.inner.bell.signal();
     }
 
+    /// After [`Stop::Waiting`]: sleeps until something happens that the vCPU should see, or some milliseconds have passed.
+    pub fn wait_a_while(&self) {
+        self.inner.bell.wait_a_while();
+    }
+
     /// The pages that KVM_RUN shares with user space.
     pub fn run_area(&self) -> RunArea {
         self.inner.pages.get()
