@@ -15,7 +15,7 @@ use std::ptr::NonNull;
 use snp_abi::{Errno, PAGE_SIZE};
 use snp_memory::HostPage;
 use snp_softkvm::ioctl::VCPU_MMAP_SIZE;
-use snp_softkvm::{Bounds, Fault, RunArea, Stop, Vcpu};
+use snp_softkvm::{Bounds, Fault, GuestMemfd, RunArea, Stop, Vcpu};
 
 use crate::memory::Program;
 use crate::{real, report};
@@ -121,6 +121,25 @@ pub(crate) fn share_run_area(vcpu: &Vcpu, fd: c_int) {
         unsafe { HostPage::borrow(page) }
     });
     vcpu.set_run_area(RunArea::new(pages));
+}
+
+/// Maps a guest_memfd that the program may map as well, for its guest. It stays mapped, as above.
+pub(crate) fn share_guest_memfd(memfd: &GuestMemfd, fd: c_int) {
+    let len = memfd.size() as usize;
+    // SAFETY: a new mapping of a file of that size, shared, at an address of the system's choice.
+    let at =
+        unsafe { real::mmap(std::ptr::null_mut(), len, libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED, fd, 0) };
+    if at == libc::MAP_FAILED {
+        return;
+    }
+    let base = at as usize;
+    memfd.set_backing(move |index| {
+        let address = base + index as usize * PAGE_SIZE;
+        assert!(address < base + len, "a page of the guest_memfd");
+        let page = NonNull::new(address as *mut u8).expect("a mapping is nowhere near null");
+        // SAFETY: within the mapping made above, which is readable and writable and is never unmapped.
+        unsafe { HostPage::borrow(page) }
+    });
 }
 
 /// A page of the program, for its guest.

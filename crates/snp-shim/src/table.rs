@@ -77,8 +77,10 @@ pub(crate) fn install(object: Object, close_on_exec: bool) -> Result<c_int, Errn
         Object::HostMsrs(_) => (c"msr", 0),
     };
     let fd = descriptor::create(name, len, close_on_exec).map_err(Errno)?;
-    if let Object::Vcpu(vcpu) = &object {
-        guest::share_run_area(vcpu, fd);
+    match &object {
+        Object::Vcpu(vcpu) => guest::share_run_area(vcpu, fd),
+        Object::GuestMemfd(memfd) if memfd.may_be_mapped() => guest::share_guest_memfd(memfd, fd),
+        _ => {}
     }
     insert(fd, object);
     Ok(fd)

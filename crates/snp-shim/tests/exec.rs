@@ -17,8 +17,8 @@ fn descriptors_in_any_order_leak_nothing() {
 fn random_requests_crash_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let program = compile(directory.path(), "random", &[]);
-    for options in [[].as_slice(), &["--vcpu-run", "refuse", "--profile", "vcpu-state"], &["--profile", "direct-vmsa"]]
-    {
+    let stopped = ["--vcpu-run", "stop"];
+    for options in [&["--vcpu-run", "refuse", "--profile", "vcpu-state"], &stopped[..], &["--profile", "direct-vmsa"]] {
         let output = exec(options, &program);
         let stderr = text(&output.stderr);
         let stdout = text(&output.stdout);

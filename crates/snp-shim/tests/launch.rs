@@ -41,7 +41,7 @@ impl Bench {
     /// Runs the program for a profile, under `snp exec` with that profile.
     fn launch(&self, profile: &str, options: &[&str], before: &[&Path]) -> Output {
         let mut command = snp();
-        command.args(["exec", "--profile", profile]).args(options).arg("--").args(before);
+        command.args(["exec", "--vcpu-run", "stop", "--profile", profile]).args(options).arg("--").args(before);
         command.arg(&self.program).arg(profile).arg(self.file("vmsa")).output().unwrap()
     }
 

@@ -11,12 +11,23 @@ const INDEX_MATTERS: u32 = 1;
 const SIGNATURE: [u32; 4] = [0x4000_0001, 0x4b4d_564b, 0x564b_4d56, 0x4d];
 const FEATURES: [u32; 4] = [0x0100_7efb, 0, 0, 0];
 
+/// What SVM can do.
+const SVM_FEATURES: u32 = 0x8000_000a;
+
 /// The host's functions, then KVM's own.
 pub(crate) fn supported(host: &[CpuidFunction]) -> Vec<kvm_cpuid_entry2> {
     let own = [(0x4000_0000, SIGNATURE), (0x4000_0001, FEATURES)];
     let own = own.into_iter().map(|(function, values)| entry(function, 0, values));
-    let host = host.iter().map(|leaf| entry(leaf.eax_in, leaf.ecx_in, [leaf.eax, leaf.ebx, leaf.ecx, leaf.edx]));
+    let host =
+        host.iter().map(|leaf| entry(leaf.eax_in, leaf.ecx_in, [leaf.eax, leaf.ebx, without_svm(leaf), leaf.edx]));
+    let host = host.filter(|entry| entry.function != SVM_FEATURES);
     host.chain(own).collect()
+}
+
+/// ECX: kvm_amd without nested virtualisation (`nested=0`) does not offer SVM.
+fn without_svm(leaf: &CpuidFunction) -> u32 {
+    const SVM: u32 = 1 << 2;
+    if leaf.eax_in == 0x8000_0001 { leaf.ecx & !SVM } else { leaf.ecx }
 }
 
 fn entry(function: u32, index: u32, [eax, ebx, ecx, edx]: [u32; 4]) -> kvm_cpuid_entry2 {

@@ -1,7 +1,7 @@
 //! guest_memfd: memory that user space cannot map.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use snp_abi::{PAGE_SIZE, Pfn};
 use snp_asp::SealedPage;
@@ -20,6 +20,17 @@ pub struct GuestMemfd {
     flags: u64,
     /// What was put there, in chunks of [`CHUNK`] pages by number. Pages that are not there are the hypervisor's and zero.
     contents: Mutex<BTreeMap<u64, Chunk>>,
+    /// What user space maps, in place of pages of our own.
+    backing: OnceLock<Backing>,
+}
+
+/// Pages by index, as user space maps them.
+struct Backing(Box<dyn Fn(u64) -> HostPage + Send + Sync>);
+
+impl std::fmt::Debug for Backing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Backing")
+    }
 }
 
 /// Pages of one chunk: 2 MiB.
@@ -41,7 +52,7 @@ enum Content {
 
 impl GuestMemfd {
     pub(crate) fn new(vm: Arc<VmInner>, start: Pfn, pages: u64, flags: u64) -> Self {
-        Self { vm, start, pages, flags, contents: Mutex::default() }
+        Self { vm, start, pages, flags, contents: Mutex::default(), backing: OnceLock::new() }
     }
 
     /// Its size in bytes.
@@ -60,6 +71,30 @@ impl GuestMemfd {
     pub fn is_shared(&self) -> bool {
         const INIT_SHARED: u64 = 1 << 1;
         self.flags & INIT_SHARED != 0
+    }
+
+    /// Has guests use the pages that user space maps, by their index. Once, and before a guest runs.
+    pub fn set_backing(&self, pages: impl Fn(u64) -> HostPage + Send + Sync + 'static) {
+        let known = self.backing.set(Backing(Box::new(pages)));
+        assert!(known.is_ok(), "a guest_memfd gets its pages once");
+    }
+
+    /// FALLOC_FL_PUNCH_HOLE: the pages of the range become the hypervisor's, and zero. In bytes, whole pages.
+    pub fn punch_hole(&self, start: u64, len: u64) {
+        let (first, end) = (start / PAGE_SIZE as u64, (start.saturating_add(len) / PAGE_SIZE as u64).min(self.pages));
+        let mut gone = Vec::new();
+        let mut contents = lock(&self.contents);
+        for (number, chunk) in contents.range_mut(first / CHUNK..end.div_ceil(CHUNK).max(first / CHUNK)) {
+            for (at, content) in (number * CHUNK..).zip(chunk.iter_mut()) {
+                if (first..end).contains(&at) && !matches!(content, Content::Absent) {
+                    *content = Content::Absent;
+                    gone.push(at);
+                }
+            }
+        }
+        drop(contents);
+        self.vm.host.take_back(self.start, &gone);
+        self.vm.memory.invalidate();
     }
 
     /// Whether it belongs to that VM.
@@ -88,7 +123,7 @@ impl GuestMemfd {
             let page = match content {
                 Content::Used(page) => return page.clone(),
                 Content::Launched(page) => HostPage::copy_of(page.as_bytes()),
-                Content::Absent => HostPage::zeroed(),
+                Content::Absent => self.backing.get().map_or_else(HostPage::zeroed, |backing| (backing.0)(index)),
             };
             *content = Content::Used(page.clone());
             page

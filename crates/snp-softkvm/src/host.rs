@@ -133,6 +133,15 @@ impl Host {
         lock(&self.frames).release(start, count);
     }
 
+    /// Makes frames of a guest_memfd the hypervisor's, which keeps them.
+    pub(crate) fn take_back(&self, start: Pfn, indices: &[u64]) {
+        let mut firmware = lock(&self.firmware);
+        for index in indices {
+            let pfn = Pfn(start.0 + index);
+            firmware.rmp_update(pfn, RmpUpdate::SHARED).expect("a guest page outside of a command is mutable");
+        }
+    }
+
     /// Notes that something was asked for that is not modelled, and gives the errno that says so: KVM itself never answers
     /// ENOSYS to an ioctl that it knows.
     pub(crate) fn unmodelled(&self, what: impl Into<String>) -> Errno {

@@ -156,7 +156,9 @@ impl Bench<'_> {
     /// QEMU in its root, under `snp exec` with those options.
     fn command(&self, case: &Case<'_>, options: &[&str], object: &str) -> Command {
         let mut command = process::command("timeout");
-        command.args(["60", "chroot"]).arg(&self.root).args(["/snp/snp", "exec"]).args(options);
+        command.args(["60", "chroot"]).arg(&self.root).args(["/snp/snp", "exec"]);
+        // The launch is what is looked at, not the firmware that runs after it.
+        command.args(["--vcpu-run", "stop"]).args(options);
         command.args(["--", "qemu-system-x86_64", "-accel", "kvm", "-machine", "q35,confidential-guest-support=sev0"]);
         command.args(["-object", object, "-cpu", case.model, "-smp", &case.vcpus.to_string(), "-m", "512M"]);
         command.args(["-bios", &format!("/snp/{}", case.firmware), "-display", "none", "-nodefaults"]);

@@ -166,7 +166,14 @@ pub(crate) unsafe extern "C" fn fallocate(fd: c_int, mode: c_int, at: off_t, len
         return answer(Err(errno));
     }
     // SAFETY: the caller's.
-    unsafe { real::fallocate(fd, mode, at, len) }
+    let done = unsafe { real::fallocate(fd, mode, at, len) };
+    if done == 0
+        && mode & libc::FALLOC_FL_PUNCH_HOLE != 0
+        && let Some(memfd) = find(fd)
+    {
+        memfd.punch_hole(at as u64, len as u64);
+    }
+    done
 }
 
 /// fallocate(2) for large files.

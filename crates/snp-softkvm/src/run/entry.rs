@@ -14,6 +14,8 @@ use crate::vcpu::VcpuVmsa;
 
 /// SVM_EXIT_ERR: VMRUN refused the guest's state.
 const VMEXIT_INVALID: u64 = u64::MAX;
+/// The rule of `snp_vmsa::check` that only SEV-SNP has.
+const NEEDS_SNP: &str = "features-snp-active";
 /// The classes of registers that the run page exchanges.
 const SYNC_VALID: u64 = KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS | KVM_SYNC_X86_EVENTS;
 
@@ -267,6 +269,8 @@ impl Session<'_> {
         let findings: Vec<_> = snp_vmsa::check::vmrun_findings(&vmsa)
             .into_iter()
             .filter(|finding| finding.severity == Severity::VmrunRefuses)
+            // SEV-ES has its VMSA in a page of the hypervisor's, without SNPActive.
+            .filter(|finding| finding.id != NEEDS_SNP || self.vcpu.vm.is_snp())
             .collect();
         if !findings.is_empty() {
             if let Some(observer) = self.observer() {
