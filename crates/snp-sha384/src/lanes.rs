@@ -76,12 +76,6 @@ fn choose(e: W, f: W, g: W) -> W {
     _mm256_xor_si256(g, _mm256_and_si256(e, _mm256_xor_si256(f, g)))
 }
 
-#[inline]
-#[target_feature(enable = "avx2")]
-fn majority(a: W, b: W, c: W) -> W {
-    _mm256_or_si256(_mm256_and_si256(a, b), _mm256_and_si256(c, _mm256_or_si256(a, b)))
-}
-
 /// Four big-endian words at `offset` of each message, transposed so that result `i` holds word `i` of every message.
 #[inline]
 #[target_feature(enable = "avx2")]
@@ -105,39 +99,49 @@ fn load_words(messages: [&[u8]; 4], offset: usize) -> [W; 4] {
     ]
 }
 
+/// One round, on registers that the caller renames instead of moving them. `$ab` is `a ^ b` of the round before, which is
+/// this round's `b ^ c`.
+macro_rules! round {
+    ($a:ident $b:ident $c:ident $d:ident $e:ident $f:ident $g:ident $h:ident, $bc:ident, $kw:expr) => {{
+        let t1 = add(add($h, $kw), add(choose($e, $f, $g), big_sigma1($e)));
+        $d = add($d, t1);
+        let ab = _mm256_xor_si256($a, $b);
+        let majority = _mm256_xor_si256($b, _mm256_and_si256(ab, $bc));
+        $bc = ab;
+        $h = add(t1, add(majority, big_sigma0($a)));
+    }};
+}
+
+/// Sixteen rounds; `$w` tells the word of round `i` of them.
+macro_rules! sixteen {
+    ($a:ident $b:ident $c:ident $d:ident $e:ident $f:ident $g:ident $h:ident, $bc:ident, $kw:expr) => {{
+        sixteen!(@eight $a $b $c $d $e $f $g $h, $bc, $kw, 0);
+        sixteen!(@eight $a $b $c $d $e $f $g $h, $bc, $kw, 8);
+    }};
+    (@eight $a:ident $b:ident $c:ident $d:ident $e:ident $f:ident $g:ident $h:ident, $bc:ident, $kw:expr, $i:literal) => {{
+        round!($a $b $c $d $e $f $g $h, $bc, $kw($i));
+        round!($h $a $b $c $d $e $f $g, $bc, $kw($i + 1));
+        round!($g $h $a $b $c $d $e $f, $bc, $kw($i + 2));
+        round!($f $g $h $a $b $c $d $e, $bc, $kw($i + 3));
+        round!($e $f $g $h $a $b $c $d, $bc, $kw($i + 4));
+        round!($d $e $f $g $h $a $b $c, $bc, $kw($i + 5));
+        round!($c $d $e $f $g $h $a $b, $bc, $kw($i + 6));
+        round!($b $c $d $e $f $g $h $a, $bc, $kw($i + 7));
+    }};
+}
+
 #[inline]
 #[target_feature(enable = "avx2")]
 fn compress(state: &mut [W; 8], mut w: [W; 16]) {
     let [mut a, mut b, mut c, mut d, mut e, mut f, mut g, mut h] = *state;
-    macro_rules! round {
-        ($a:ident $b:ident $c:ident $d:ident $e:ident $f:ident $g:ident $h:ident, $k:expr, $w:expr) => {{
-            let k = _mm256_set1_epi64x($k as i64);
-            let t1 = add(add(add($h, add(k, $w)), choose($e, $f, $g)), big_sigma1($e));
-            $d = add($d, t1);
-            $h = add(add(t1, majority($a, $b, $c)), big_sigma0($a));
-        }};
-    }
-    macro_rules! eight {
-        ($t:expr, $i:expr) => {
-            round!(a b c d e f g h, K[$t + $i], w[$i]);
-            round!(h a b c d e f g, K[$t + $i + 1], w[$i + 1]);
-            round!(g h a b c d e f, K[$t + $i + 2], w[$i + 2]);
-            round!(f g h a b c d e, K[$t + $i + 3], w[$i + 3]);
-            round!(e f g h a b c d, K[$t + $i + 4], w[$i + 4]);
-            round!(d e f g h a b c, K[$t + $i + 5], w[$i + 5]);
-            round!(c d e f g h a b, K[$t + $i + 6], w[$i + 6]);
-            round!(b c d e f g h a, K[$t + $i + 7], w[$i + 7]);
-        };
-    }
-    eight!(0, 0);
-    eight!(0, 8);
-    for t in [16, 32, 48, 64] {
-        for i in 0..16 {
-            let grown = add(small_sigma1(w[(i + 14) % 16]), add(w[(i + 9) % 16], small_sigma0(w[(i + 1) % 16])));
-            w[i] = add(w[i], grown);
-        }
-        eight!(t, 0);
-        eight!(t, 8);
+    let mut bc = _mm256_xor_si256(b, c);
+    sixteen!(a b c d e f g h, bc, |i: usize| add(w[i], _mm256_set1_epi64x(K[i] as i64)));
+    for k in K[16..].as_chunks::<16>().0 {
+        sixteen!(a b c d e f g h, bc, |i: usize| {
+            let grown = add(add(w[i], w[(i + 9) % 16]), add(small_sigma0(w[(i + 1) % 16]), small_sigma1(w[(i + 14) % 16])));
+            w[i] = grown;
+            add(grown, _mm256_set1_epi64x(k[i] as i64))
+        });
     }
     for (old, new) in state.iter_mut().zip([a, b, c, d, e, f, g, h]) {
         *old = add(*old, new);
