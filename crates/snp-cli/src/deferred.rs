@@ -1,10 +1,11 @@
-//! Options of a subcommand, described to clap only when that subcommand is used.
+//! Options and subcommands of a subcommand, described to clap only when that subcommand is used.
 
 use std::ops::Deref;
 
-use clap::{ArgMatches, Args, Command, FromArgMatches};
+use clap::{ArgMatches, Args, Command, FromArgMatches, Subcommand};
 
-/// A subcommand's options. Describing all of `snp`'s takes as long as hashing a megabyte, and a run needs one subcommand's.
+/// A subcommand's options or subcommands. Describing all of `snp`'s takes as long as hashing a megabyte, and a run needs one
+/// subcommand's.
 #[derive(Debug)]
 pub(crate) struct Deferred<T>(Box<T>);
 
@@ -33,5 +34,19 @@ impl<T: Args> Args for Deferred<T> {
 
     fn augment_args_for_update(command: Command) -> Command {
         command.defer(T::augment_args_for_update)
+    }
+}
+
+impl<T: Subcommand> Subcommand for Deferred<T> {
+    fn augment_subcommands(command: Command) -> Command {
+        command.defer(T::augment_subcommands)
+    }
+
+    fn augment_subcommands_for_update(command: Command) -> Command {
+        command.defer(T::augment_subcommands_for_update)
+    }
+
+    fn has_subcommand(name: &str) -> bool {
+        T::has_subcommand(name)
     }
 }

@@ -112,11 +112,11 @@ enum Format {
     Base64,
 }
 
-pub(crate) fn run(command: IdBlockCommand) -> Result<ExitCode> {
+pub(crate) fn run(command: &IdBlockCommand) -> Result<ExitCode> {
     match command {
-        IdBlockCommand::Create(args) => create(&args),
-        IdBlockCommand::Show(args) => show(&args),
-        IdBlockCommand::Verify(args) => verify_command(&args),
+        IdBlockCommand::Create(args) => create(args),
+        IdBlockCommand::Show(args) => show(args),
+        IdBlockCommand::Verify(args) => verify_command(args),
     }
 }
 

@@ -49,12 +49,15 @@ enum Command {
     Diff(Deferred<diff::DiffArgs>),
     /// List the VMSA profiles (VMM and era) and the IGVM loaders that measure and explain know.
     Profiles(Deferred<profiles::ProfilesArgs>),
+    /// Make, show, change, compare and check VMSA pages, the state in which a processor starts.
     #[command(subcommand)]
-    Vmsa(vmsa::VmsaCommand),
+    Vmsa(Deferred<vmsa::VmsaCommand>),
+    /// Make, show and verify ID blocks, by which a guest owner binds a launch to an identity ahead of it.
     #[command(subcommand)]
-    IdBlock(id_block::IdBlockCommand),
+    IdBlock(Deferred<id_block::IdBlockCommand>),
+    /// Show, lint, build and sign IGVM files.
     #[command(subcommand)]
-    Igvm(igvm::IgvmCommand),
+    Igvm(Deferred<igvm::IgvmCommand>),
     /// Write one of snpkit's own example guests as an IGVM file, with its own boot VMSA.
     Example(Deferred<example::ExampleArgs>),
 }
@@ -72,7 +75,7 @@ fn main() -> ExitCode {
         Command::Explain(args) => explain::run(&args),
         Command::Diff(args) => diff::run(&args),
         Command::Profiles(args) => profiles::run(&args),
-        Command::IdBlock(command) => id_block::run(command),
+        Command::IdBlock(command) => id_block::run(&command),
         Command::Igvm(command) => igvm::run(&command),
         Command::Vmsa(command) => vmsa::run(&command),
         Command::Example(args) => example::run(&args),
