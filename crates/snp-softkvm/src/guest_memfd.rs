@@ -80,6 +80,9 @@ impl GuestMemfd {
     }
 
     /// FALLOC_FL_PUNCH_HOLE: the pages of the range become the hypervisor's, and zero. In bytes, whole pages.
+    ///
+    /// # Source
+    /// Linux 7.3, virt/kvm/guest_memfd.c (`kvm_gmem_punch_hole`), arch/x86/kvm/svm/sev.c (`sev_gmem_invalidate`).
     pub fn punch_hole(&self, start: u64, len: u64) {
         let (first, end) = (start / PAGE_SIZE as u64, (start.saturating_add(len) / PAGE_SIZE as u64).min(self.pages));
         let mut gone = Vec::new();

@@ -5,10 +5,13 @@
 //! of Linux 7.3; the two proposals for a user-supplied VMSA are [`UapiProfile`]s beside it. Whatever an ioctl reads or
 //! writes in user memory goes through [`UserSpace`], so that a foreign program's ioctls can be fed in as they come.
 //!
+//! [`Vcpu::run`] is KVM_RUN, on the processors of an [`Engine`]; [`Vcpu::run_within`] is the same within bounds, and an
+//! [`Observer`] watches.
+//!
 //! [`SoftPlatform`] is the back end of `snp-launch` that performs a whole plan this way.
 //!
-//! All objects may be used from several threads at once. Locks are taken in the order VM, vCPU, host; a VM's lock is held
-//! throughout an SEV command, as in Linux.
+//! All objects may be used from several threads at once. Locks are taken in the order running vCPU, VM, vCPU, memory, host; a VM's
+//! lock is held throughout an SEV command, as in Linux, and a vCPU's throughout KVM_RUN.
 //!
 //! # Source
 //! Linux 7.3: arch/x86/kvm/svm/sev.c, arch/x86/kvm/x86.c, virt/kvm/kvm_main.c, virt/kvm/guest_memfd.c, read for behaviour.

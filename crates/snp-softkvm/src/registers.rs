@@ -22,7 +22,7 @@ const PAE: u64 = 1 << 5;
 const CR4_RESERVED: u64 = !0x01f7_ffff;
 /// The fixed bits of RFLAGS, DR6 and DR7.
 const RFLAGS_FIXED: u64 = 2;
-const DR6_FIXED: u64 = 0xffff_0ff0;
+pub(crate) const DR6_FIXED: u64 = 0xffff_0ff0;
 pub(crate) const DR7_FIXED: u64 = 0x400;
 /// G_PAT at reset.
 const PAT_RESET: u64 = 0x0007_0406_0007_0406;
@@ -50,6 +50,8 @@ pub(crate) struct Registers {
     pub(crate) fpu: FpuState,
     /// KVM_SET_GUEST_DEBUG is on.
     pub(crate) guest_debug: bool,
+    /// With KVM_GUESTDBG_SINGLESTEP.
+    pub(crate) single_step: bool,
     pub(crate) cpuid: Vec<kvm_cpuid_entry2>,
     pub(crate) mp_state: u32,
 }
@@ -100,6 +102,7 @@ impl Registers {
             msrs: [0; SAVED_MSRS.len()],
             fpu: FpuState::default(),
             guest_debug: false,
+            single_step: false,
             cpuid: Vec::new(),
             mp_state: KVM_MP_STATE_RUNNABLE,
         }
@@ -115,6 +118,7 @@ impl Registers {
         new.cpuid = std::mem::take(&mut self.cpuid);
         new.mp_state = self.mp_state;
         new.guest_debug = self.guest_debug;
+        new.single_step = self.single_step;
         if init {
             new.fpu = self.fpu.clone();
             new.xcr0 = self.xcr0;

@@ -358,13 +358,22 @@ impl Vcpu {
         Ok(())
     }
 
-    /// KVM_SET_GUEST_DEBUG: whether KVM_GUESTDBG_ENABLE is given.
+    /// KVM_SET_GUEST_DEBUG: KVM_GUESTDBG_ENABLE, and KVM_GUESTDBG_SINGLESTEP with it. Breakpoints are not modelled; they are
+    /// noted in [`crate::SoftKvm::unmodelled`].
     ///
     /// # Errors
     /// EINVAL: the state is protected.
-    pub fn set_guest_debug(&self, enable: bool) -> Result<(), Errno> {
+    pub fn set_guest_debug(&self, debug: &kvm_guest_debug) -> Result<(), Errno> {
+        const ENABLE: u32 = 1;
+        const SINGLESTEP: u32 = 2;
+        const NO_INTERRUPTS: u32 = 1 << 20;
+        let enable = debug.control & ENABLE != 0;
+        if enable && debug.control & !(ENABLE | SINGLESTEP | NO_INTERRUPTS) != 0 {
+            self.vm.host.unmodelled("breakpoints and injected exceptions of KVM_SET_GUEST_DEBUG");
+        }
         self.change(|registers| {
             registers.guest_debug = enable;
+            registers.single_step = enable && debug.control & SINGLESTEP != 0;
             Ok(())
         })
     }

@@ -437,9 +437,9 @@ fn launch_finish() {
         expect(&vmm, "flags", EINVAL, |vmm| vmm.finish(&flags));
         let data = vmm.process.buffer(finish.as_bytes());
         expect(&vmm, "not /dev/sev", fails(Errno::EBADF), |vmm| vmm.raw(None, KVM_SEV_SNP_LAUNCH_FINISH, data, 99));
-        vmm.vcpus[0].set_guest_debug(true).unwrap();
+        vmm.vcpus[0].set_guest_debug(&kvm_guest_debug { control: 1, ..kvm_guest_debug::default() }).unwrap();
         expect(&vmm, "a debugged vCPU", EINVAL, |vmm| vmm.finish(&finish));
-        vmm.vcpus[0].set_guest_debug(false).unwrap();
+        vmm.vcpus[0].set_guest_debug(&kvm_guest_debug::default()).unwrap();
         let debug = kvm_debugregs { dr6: 0xffff_0ff0, dr7: 0x401, ..kvm_debugregs::default() };
         vmm.vcpus[0].set_debugregs(&debug).unwrap();
         expect(&vmm, "DR7", EINVAL, |vmm| vmm.finish(&finish));

@@ -407,3 +407,55 @@ fn an_interrupt_waits_for_its_window() {
     assert_eq!(guest.run(), RunExit::Halt);
     assert_eq!(guest.regs().rip, 0x3001);
 }
+
+#[test]
+fn single_steps_are_told_one_by_one() {
+    let guest = Guest::new(KVM_X86_DEFAULT_VM, |code| {
+        code.nop().unwrap();
+        code.nop().unwrap();
+        code.hlt().unwrap();
+    });
+    guest.vcpu.set_guest_debug(&kvm_guest_debug { control: 3, ..kvm_guest_debug::default() }).unwrap();
+    for done in 1..=2 {
+        assert_eq!(guest.run(), RunExit::Debug { exception: 1, pc: CODE + done, dr6: 0xffff_4ff0, dr7: 0x400 });
+    }
+    assert_eq!(guest.run(), RunExit::Halt);
+}
+
+#[test]
+fn what_the_guest_adds_to_its_time_is_in_tsc_adjust() {
+    const FAR: u64 = 1 << 40;
+    let guest = Guest::long(KVM_X86_DEFAULT_VM, |code| {
+        for msr in [0x10, 0x3b] {
+            code.mov(ecx, msr).unwrap();
+            code.xor(eax, eax).unwrap();
+            code.mov(edx, (2 * (FAR >> 32)) as i32).unwrap();
+            code.wrmsr().unwrap();
+            code.out(0x80, al).unwrap();
+        }
+    });
+    let near = |msr| guest.vcpu.msr(msr).unwrap().wrapping_add(FAR / 2) / FAR;
+    assert_eq!(guest.run(), io(false, 1, 0x80, 1));
+    assert_eq!((near(0x10), near(0x3b)), (2, 2));
+    // User space moves the one without the other.
+    let entry = kvm_msr_entry { index: 0x10, data: 5 * FAR, ..kvm_msr_entry::default() };
+    assert_eq!(guest.vcpu.set_msrs(&[entry]), 1);
+    assert_eq!(guest.run(), io(false, 1, 0x80, 1));
+    assert_eq!((near(0x10), near(0x3b)), (5, 2));
+}
+
+#[test]
+fn memory_is_there_before_the_guest_wants_it() {
+    let guest = Guest::new(KVM_X86_DEFAULT_VM, |_| {});
+    let range = |gpa, size| kvm_pre_fault_memory { gpa, size, flags: 0, padding: [0; 5] };
+    let end = MEMORY as u64;
+    for (mut asked, answer, left) in [
+        (range(0, 0x3000), Ok(()), range(0x3000, 0)),
+        (range(0, 0), Err(Errno::EINVAL), range(0, 0)),
+        (range(1, 0x1000), Err(Errno::EINVAL), range(1, 0x1000)),
+        (range(0u64.wrapping_sub(0x1000), 0x2000), Err(Errno::EINVAL), range(0u64.wrapping_sub(0x1000), 0x2000)),
+        (range(end - 0x1000, 0x2000), Err(Errno::ENOENT), range(end, 0x1000)),
+    ] {
+        assert_eq!((guest.vcpu.pre_fault_memory(&guest.process, &mut asked), asked), (answer, left));
+    }
+}

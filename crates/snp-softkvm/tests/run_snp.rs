@@ -410,3 +410,41 @@ fn a_guest_starts_its_other_processor_destroys_it_and_starts_it_again() {
     // From where it was: its VMSA is its state.
     assert_eq!(other(), Some((1, 7)));
 }
+
+#[test]
+fn a_hole_is_the_hypervisors_again_and_zero() {
+    let guest = Guest::new(|code| {
+        pvalidate(code, FRESH * PAGE, 0, 1);
+        code.mov(byte_ptr(FRESH * PAGE), 5).unwrap();
+        code.hlt().unwrap();
+        code.mov(al, byte_ptr(FRESH * PAGE)).unwrap();
+    });
+    assert_eq!(guest.0.vcpus[0].run(&guest.0.process), Ok(()));
+    let memfd = snp_softkvm::UserSpace::guest_memfd(&guest.0.process, guest.0.memfds[0]).unwrap();
+    assert_eq!(memfd.with_page(FRESH, |page| page.as_bytes()[0]), Some(5));
+    memfd.punch_hole(FRESH * PAGE, PAGE);
+    assert_eq!((memfd.with_page(FRESH, |_| ()), guest.state_of(FRESH)), (None, PageState::Hypervisor));
+    guest.spins();
+    assert_eq!((guest.rbx(), guest.state_of(FRESH)), (0x404, PageState::GuestInvalid));
+}
+
+#[test]
+fn frames_of_a_guest_that_is_gone_are_nobodys() {
+    let guest = Guest::new(|code| code.mov(al, byte_ptr(FRESH * PAGE)).unwrap());
+    guest.spins();
+    let kvm = guest.0.kvm.clone();
+    drop(guest);
+    // The same frames are handed out again.
+    let vm = kvm.create_vm(KVM_X86_SNP_VM).unwrap();
+    let args = kvm_create_guest_memfd { size: FIRST_SLOT * PAGE, ..kvm_create_guest_memfd::default() };
+    let process = snp_softkvm::Process::new();
+    let region = kvm_userspace_memory_region2 {
+        flags: KVM_MEM_GUEST_MEMFD,
+        memory_size: FIRST_SLOT * PAGE,
+        guest_memfd: process.install(vm.create_guest_memfd(&args).unwrap()),
+        ..kvm_userspace_memory_region2::default()
+    };
+    vm.set_user_memory_region2(&process, &region).unwrap();
+    let states = (0..FIRST_SLOT).map(|gfn| vm.rmp_entry(gfn).unwrap().state);
+    assert!(states.clone().all(|state| state == PageState::Hypervisor), "{:?}", states.collect::<Vec<_>>());
+}

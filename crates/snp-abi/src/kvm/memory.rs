@@ -46,6 +46,22 @@ impl Default for kvm_userspace_memory_region2 {
     }
 }
 
+/// KVM_PRE_FAULT_MEMORY.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct kvm_pre_fault_memory {
+    /// In, and out: where to go on.
+    pub gpa: u64,
+    /// In, and out: bytes that are left.
+    pub size: u64,
+    /// None.
+    pub flags: u64,
+    /// Zero.
+    pub padding: [u64; 5],
+}
+
+abi_layout!(kvm_pre_fault_memory, 64, { gpa: 0, size: 8, flags: 16, padding: 24 });
+
 /// KVM_CREATE_GUEST_MEMFD.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]

@@ -15,7 +15,6 @@ const UNMODELLED: &[u32] = &[
     KVM_GET_REG_LIST,
     KVM_GET_STATS_FD,
     KVM_GET_SUPPORTED_HV_CPUID,
-    KVM_PRE_FAULT_MEMORY,
     KVM_SET_CPUID,
     KVM_SET_NESTED_STATE,
     KVM_SET_ONE_REG,
@@ -53,10 +52,7 @@ pub(super) fn ioctl(vcpu: &Vcpu, user: &dyn UserSpace, request: u32, argument: u
         KVM_GET_CPUID2 => get_cpuid2(vcpu, user, argument)?,
         KVM_GET_MP_STATE => wire::write(user, argument, &vcpu.mp_state())?,
         KVM_SET_MP_STATE => vcpu.set_mp_state(&wire::read(user, argument)?)?,
-        KVM_SET_GUEST_DEBUG => {
-            const ENABLE: u32 = 1;
-            vcpu.set_guest_debug(wire::read::<kvm_guest_debug>(user, argument)?.control & ENABLE != 0)?;
-        }
+        KVM_SET_GUEST_DEBUG => vcpu.set_guest_debug(&wire::read(user, argument)?)?,
         KVM_MEMORY_ENCRYPT_OP => vcpu.memory_encrypt_op(user, argument)?,
         _ => return device_ioctl(vcpu, user, request, argument),
     }
@@ -91,6 +87,7 @@ fn device_ioctl(vcpu: &Vcpu, user: &dyn UserSpace, request: u32, argument: u64) 
         KVM_X86_SETUP_MCE => vcpu.setup_mce(wire::read(user, argument)?)?,
         // The guest has not registered a clock that could be told of the pause.
         KVM_KVMCLOCK_CTRL => return Err(Errno::EINVAL),
+        KVM_PRE_FAULT_MEMORY => pre_fault_memory(vcpu, user, argument)?,
         KVM_SET_SIGNAL_MASK => set_signal_mask(vcpu, user, argument)?,
         KVM_ENABLE_CAP => {
             let cap: kvm_enable_cap = wire::read(user, argument)?;
@@ -113,6 +110,14 @@ fn set_cpuid2(vcpu: &Vcpu, user: &dyn UserSpace, argument: u64) -> Result<(), Er
         return Err(Errno::E2BIG);
     }
     vcpu.set_cpuid2(&list.read::<kvm_cpuid_entry2>(user)?)
+}
+
+/// What is left to do goes back to user space, also after a failure.
+fn pre_fault_memory(vcpu: &Vcpu, user: &dyn UserSpace, argument: u64) -> Result<(), Errno> {
+    let mut range: kvm_pre_fault_memory = wire::read(user, argument)?;
+    let answer = vcpu.pre_fault_memory(user, &mut range);
+    wire::write(user, argument, &range)?;
+    answer
 }
 
 /// E2BIG does not tell the right count: callers try ever larger ones.

@@ -66,10 +66,12 @@ impl VcpuMemory<'_> {
             drop(layout);
             let (memfd, index) = memfd.ok_or(Refusal::Attributes { private })?;
             let pfn = memfd.pfn(index);
+            // It is in the guest_memfd from now on, also if the RMP refuses, so that its entry goes with it.
+            let page = memfd.host_page(index);
             if self.vm.is_snp() {
                 self.check_rmp(access, pfn).map_err(Refusal::Rmp)?;
             }
-            return Ok(Found { page: memfd.host_page(index), writable: true, pfn: Some(pfn) });
+            return Ok(Found { page, writable: true, pfn: Some(pfn) });
         }
         let (address, read_only) = (slot.user_address(gfn), slot.is_read_only());
         drop(layout);

@@ -26,6 +26,7 @@ mod interrupt;
 mod msr;
 mod plain;
 mod port;
+mod pre_fault;
 mod vmgexit;
 
 pub(crate) use area::RunPages;
@@ -264,9 +265,13 @@ impl<'a> Session<'a> {
         }
         self.give_ghcb();
         let (window, limit) = self.inject();
-        let exit = self.guest(window, limit);
+        let single_step = !self.protected && self.vcpu.inner.lock().registers.single_step;
+        let exit = self.guest(window, if single_step { 1 } else { limit });
         self.after_guest();
-        self.handle(exit)
+        match self.handle(exit) {
+            Flow::Resume if single_step => self.stepped(),
+            flow => flow,
+        }
     }
 
     /// Runs the processor until it exits.
@@ -282,14 +287,29 @@ impl<'a> Session<'a> {
             breakpoints: self.bounds.breakpoints,
         };
         let Running { processor, state, .. } = &mut *self.running;
-        let before = state.instructions;
+        let (before, tsc) = (state.instructions, state.tsc);
         let exit = processor.as_mut().expect("checked").run(state, &self.memory, &limits);
         let executed = self.running.state.instructions.saturating_sub(before);
         self.left = self.left.saturating_sub(executed);
+        // Time goes on by one for each instruction: what is beyond that the guest wrote.
+        let moved = self.running.state.tsc.wrapping_sub(tsc.wrapping_add(executed));
+        if moved != 0 {
+            self.adjust_tsc(moved);
+        }
         if let Some(observer) = self.observer().filter(|_| !matches!(exit, Exit::Limit | Exit::Kicked)) {
             observer.exit(self.vcpu.inner.index, &self.running.state, &exit);
         }
         exit
+    }
+
+    /// KVM_EXIT_DEBUG after an instruction: KVM_GUESTDBG_SINGLESTEP.
+    fn stepped(&self) -> Flow {
+        const DEBUG: u32 = 1;
+        const DR6_BS: u64 = 1 << 14;
+        let state = &self.running.state;
+        let pc = state.segments[snp_vcpu::Segments::CS].base.wrapping_add(state.rip);
+        let dr6 = crate::registers::DR6_FIXED | DR6_BS;
+        Flow::Exit(RunExit::Debug { exception: DEBUG, pc, dr6, dr7: state.dr7 })
     }
 
     /// Waits for something to happen.

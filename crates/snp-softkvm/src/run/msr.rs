@@ -11,6 +11,8 @@ use crate::msrs;
 
 /// SEV_STATUS of guests without SEV does not exist; that of plain SEV guests says "SEV".
 const SEV_STATUS: u32 = 0xc001_0131;
+const TSC: u32 = 0x10;
+const TSC_ADJUST: u32 = 0x3b;
 /// MSRs of the local APIC.
 const TSC_DEADLINE: u32 = 0x6e0;
 const X2APIC_FIRST: u32 = 0x800;
@@ -69,6 +71,7 @@ impl Session<'_> {
         }
         let vcpu = self.vcpu.inner.lock();
         match index {
+            TSC => Ok(tsc),
             msrs::APIC_BASE => Ok(vcpu.registers.system.apic_base),
             X2APIC_FIRST..=X2APIC_LAST => Err(INVALID),
             _ if msrs::is_kept(index) => Ok(*vcpu.devices.msrs.get(&index).unwrap_or(&msrs::initial(index))),
@@ -83,11 +86,22 @@ impl Session<'_> {
     /// # Errors
     /// Why not: KVM_MSR_EXIT_REASON_….
     fn write_kept_msr(&mut self, index: u32, value: u64) -> Result<(), u32> {
+        let tsc = self.running.state.tsc;
         if let Some(answer) = self.write_apic_msr(index, value) {
             return answer;
         }
+        if index == TSC {
+            // As an instruction of the guest's would; what that means for TSC_ADJUST is seen afterwards.
+            self.running.state.tsc = value;
+            self.adjust_tsc(value.wrapping_sub(tsc));
+            return Ok(());
+        }
         let mut vcpu = self.vcpu.inner.lock();
         match index {
+            TSC_ADJUST => {
+                let old = vcpu.devices.msrs.insert(TSC_ADJUST, value).unwrap_or(0);
+                self.running.state.tsc = tsc.wrapping_add(value.wrapping_sub(old));
+            }
             msrs::APIC_BASE => vcpu.registers.system.apic_base = value,
             X2APIC_FIRST..=X2APIC_LAST => return Err(INVALID),
             _ if READ_ONLY.contains(&index) => return Err(INVALID),
@@ -104,6 +118,13 @@ impl Session<'_> {
             }
         }
         Ok(())
+    }
+
+    /// The guest moved its TSC: TSC_ADJUST tells by how much.
+    pub(super) fn adjust_tsc(&mut self, by: u64) {
+        let mut vcpu = self.vcpu.inner.lock();
+        let adjust = vcpu.devices.msrs.entry(TSC_ADJUST).or_insert(0);
+        *adjust = adjust.wrapping_add(by);
     }
 
     /// KVM's own MSRs name memory that KVM would write: the model does not.
