@@ -25,13 +25,21 @@ pub(crate) struct VcpuDevices {
     local_apic: bool,
     pub(crate) events: kvm_vcpu_events,
     tsc_khz: u32,
+    /// KVM_CAP_ENFORCE_PV_FEATURE_CPUID.
+    pub(crate) enforce_pv_features: bool,
     /// MSRs that were set, beside those in [`crate::registers`].
     pub(crate) msrs: BTreeMap<u32, u64>,
 }
 
 impl VcpuDevices {
     pub(crate) fn new(local_apic: bool, tsc_khz: u32) -> Self {
-        Self { local_apic, events: kvm_vcpu_events::default(), tsc_khz, msrs: BTreeMap::new() }
+        Self {
+            local_apic,
+            events: kvm_vcpu_events::default(),
+            tsc_khz,
+            enforce_pv_features: false,
+            msrs: BTreeMap::new(),
+        }
     }
 
     pub(crate) fn has_local_apic(&self) -> bool {
@@ -150,6 +158,11 @@ impl Vcpu {
         })?;
         self.inner.bell.ring();
         Ok(())
+    }
+
+    /// KVM_ENABLE_CAP of KVM_CAP_ENFORCE_PV_FEATURE_CPUID: the guest has those paravirtual features alone that its CPUID offers.
+    pub fn enforce_pv_features(&self, enforce: bool) {
+        self.devices(|devices| devices.enforce_pv_features = enforce);
     }
 
     /// KVM_GET_TSC_KHZ.

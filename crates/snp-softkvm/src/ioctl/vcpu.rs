@@ -94,6 +94,7 @@ fn device_ioctl(vcpu: &Vcpu, user: &dyn UserSpace, request: u32, argument: u64) 
             if cap.flags != 0 || cap.cap != KVM_CAP_ENFORCE_PV_FEATURE_CPUID {
                 return Err(Errno::EINVAL);
             }
+            vcpu.enforce_pv_features(cap.args[0] != 0);
         }
         KVM_GET_DEVICE_ATTR | KVM_SET_DEVICE_ATTR | KVM_HAS_DEVICE_ATTR => {
             wire::read::<kvm_device_attr>(user, argument)?;

@@ -125,7 +125,7 @@ impl Session<'_> {
             vmpl: self.is_snp_active().then_some(state.vmpl),
         };
         match self.memory.resolve(&access) {
-            Resolution::Retry => Flow::Resume,
+            Resolution::Retry => self.retry(),
             Resolution::MemoryFault { private } => {
                 let flags = if private { KVM_MEMORY_EXIT_FLAG_PRIVATE } else { 0 };
                 Flow::Fail(Errno::EFAULT, Some(RunExit::MemoryFault { flags, gpa: access.gpa, size: PAGE }))
@@ -137,6 +137,21 @@ impl Session<'_> {
                 Flow::Exit(RunExit::InternalError { suberror: KVM_INTERNAL_ERROR_EMULATION, data: Vec::new() })
             }
         }
+    }
+
+    /// There is a page by now. If the guest does not see it all the same, another processor changes it back and forth, or
+    /// Linux would resolve the fault again and again.
+    fn retry(&mut self) -> Flow {
+        const PATIENCE: u32 = 64;
+        let rip = self.running.state.rip;
+        let (last, times) = self.running.retried;
+        let times = if last == rip { times + 1 } else { 1 };
+        if times < PATIENCE {
+            self.running.retried = (rip, times);
+            return Flow::Resume;
+        }
+        self.running.retried = (rip, 0);
+        self.stuck()
     }
 
     /// An access to memory that no slot has, or a write to a read-only one.

@@ -117,6 +117,8 @@ pub(crate) struct Running {
     /// What the guest asked by its GHCB and is about to be answered, for who watches.
     request: Option<String>,
     vmsa: Option<LoadedVmsa>,
+    /// Faults that came again although there is a page: where, and how often in a row.
+    retried: (u64, u32),
     /// Of guests with encrypted state.
     ghcb: Option<Ghcb>,
 }

@@ -69,6 +69,9 @@ impl Session<'_> {
         if let Some(answer) = of_apic.flatten() {
             return answer;
         }
+        if pv_feature(index).is_some_and(|bit| !self.has_pv_feature(bit)) {
+            return Err(UNKNOWN);
+        }
         let vcpu = self.vcpu.inner.lock();
         match index {
             TSC => Ok(tsc),
@@ -95,6 +98,9 @@ impl Session<'_> {
             self.running.state.tsc = value;
             self.adjust_tsc(value.wrapping_sub(tsc));
             return Ok(());
+        }
+        if pv_feature(index).is_some_and(|bit| !self.has_pv_feature(bit)) {
+            return Err(UNKNOWN);
         }
         let mut vcpu = self.vcpu.inner.lock();
         match index {
@@ -162,4 +168,18 @@ impl Session<'_> {
             _ => None,
         }
     }
+}
+
+/// The bit of KVM's feature leaf that brings an MSR of KVM's own.
+fn pv_feature(index: u32) -> Option<u32> {
+    Some(match index {
+        0x11 | 0x12 => 0,
+        0x4b56_4d00 | 0x4b56_4d01 => 3,
+        0x4b56_4d02 => 4,
+        0x4b56_4d03 => 5,
+        0x4b56_4d04 => 6,
+        0x4b56_4d05 => 12,
+        0x4b56_4d06 | 0x4b56_4d07 => 14,
+        _ => return None,
+    })
 }

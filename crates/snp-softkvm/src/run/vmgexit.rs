@@ -325,11 +325,7 @@ impl Session<'_> {
         const KICK_CPU: (u64, u32) = (5, 7);
         const SEND_IPI: (u64, u32) = (10, 11);
         const SCHED_YIELD: (u64, u32) = (11, 13);
-        let features = {
-            let vcpu = self.vcpu.inner.lock();
-            vcpu.registers.cpuid.iter().find(|leaf| leaf.function == 0x4000_0001).map_or(0, |leaf| leaf.eax)
-        };
-        let has = |(number, bit): (u64, u32)| nr == number && features >> bit & 1 != 0;
+        let has = |(number, bit): (u64, u32)| nr == number && self.has_pv_feature(bit);
         let other = |id: u64| {
             let vcpus = self.vcpu.vm.lock().vcpus.clone();
             vcpus.into_iter().find(|vcpu| u64::from(vcpu.id) == id)
@@ -357,6 +353,13 @@ impl Session<'_> {
             return Some(sent.count() as u64);
         }
         None
+    }
+
+    /// Whether the guest has a paravirtual feature: all of them, unless user space wants its CPUID to count.
+    pub(super) fn has_pv_feature(&self, bit: u32) -> bool {
+        let vcpu = self.vcpu.inner.lock();
+        let leaf = vcpu.registers.cpuid.iter().find(|leaf| leaf.function == 0x4000_0001);
+        !vcpu.devices.enforce_pv_features || leaf.is_some_and(|leaf| leaf.eax >> bit & 1 != 0)
     }
 
     /// VMMCALL of a guest without encrypted state.
