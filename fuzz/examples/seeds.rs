@@ -33,12 +33,30 @@ fn main() -> std::io::Result<()> {
     put("ovmf", "sections", &ovmf())?;
     put("ioctl", "vm", &[0, 1, 1, 1, 8, 2, 0, 61, 3, 3])?;
     put("replay", "launch", &transcript())?;
+    put("ghcb", "requests", &ghcb())?;
     put(
         "commands",
         "direct",
         &[1, 0, 0, 0, 0, 1, 4, 0, 0, 5, 0, 0, 0, 6, 0, 11, 1, 2, 2, 0, 1, 2, 1, 5, 3, 4, 0, 0, 0],
     )?;
     put("commands", "state", &[2, 0, 0, 0, 0, 1, 4, 0, 0, 5, 0, 0, 0, 6, 0, 11, 1, 8, 0, 3, 1, 2, 2, 3, 1, 4, 0, 0, 0])
+}
+
+/// Requests of the GHCB: features, CPUID and a page-state change by the MSR; OUT, AP creation and APIC IDs by the page.
+fn ghcb() -> Vec<u8> {
+    let mut input = vec![4];
+    let mut put = |kind: u8, words: &[u64]| {
+        input.push(kind);
+        input.extend(words.iter().flat_map(|word| word.to_le_bytes()));
+    };
+    for msr in [0x080, 0xb_c000_0004, 0x10_0000_0000_9014] {
+        put(0, &[0, msr]);
+    }
+    let (code, info_1, info_2, rax) = (0x390, 0x398, 0x3a0, 0x1f8);
+    put(0x41, &[0, code, 0x7b, info_1, 0x3f8_0210, info_2, 0, rax, 0x41]);
+    put(0x41, &[0, code, 0x8000_0013, info_1, 1 << 32 | 1, info_2, 0x4000, rax, 1]);
+    put(0x41, &[0, code, 0x8000_0017, info_1, 0x9000, info_2, 0, rax, 1]);
+    input
 }
 
 fn igvm(guest: &snp_guests::Guest) -> Vec<u8> {
