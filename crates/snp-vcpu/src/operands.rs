@@ -46,6 +46,13 @@ pub trait Operands {
     /// The fault, with nothing changed.
     fn store_linear(&mut self, address: u64, data: &[u8]) -> Result<(), Trap>;
 
+    /// Whether the program may write at a linear address, without writing: for stores that an exception may keep back, and
+    /// for masked ones.
+    ///
+    /// # Errors
+    /// The fault.
+    fn check_store(&mut self, address: u64, len: usize) -> Result<(), Trap>;
+
     /// RFLAGS.
     fn rflags(&mut self) -> &mut u64;
 

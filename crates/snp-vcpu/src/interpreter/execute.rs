@@ -17,6 +17,10 @@ pub(crate) fn handler(instruction: &Instruction) -> Handler {
     if simd::is_avx512(instruction) {
         return vector;
     }
+    if matches!(instruction.mnemonic(), Mnemonic::Wait | Mnemonic::Fisttp) {
+        // Not of a feature of the x87.
+        return floating_point;
+    }
     let mut handler: Handler = integer;
     for feature in instruction.cpuid_features() {
         handler = match feature {

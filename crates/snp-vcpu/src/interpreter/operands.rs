@@ -40,6 +40,10 @@ impl Operands for Cpu<'_> {
         self.write_bytes_as(address, data, self.rights).map_err(|fault| *fault)
     }
 
+    fn check_store(&mut self, address: u64, len: usize) -> Result<(), Trap> {
+        self.probe(address, len, AccessKind::Write).map_err(|fault| *fault)
+    }
+
     fn rflags(&mut self) -> &mut u64 {
         &mut self.state.rflags
     }
@@ -71,6 +75,14 @@ impl Operands for Cpu<'_> {
 
 impl Cpu<'_> {
     fn aligned(&mut self, instruction: &Instruction, len: u64, alignment: u64, kind: AccessKind) -> Result<u64, Trap> {
+        // Of an address that is wrong in more than one way, its alignment counts.
+        if alignment > 1 && self.is_64_bit() {
+            let segment = self.state.segments[segment_index(instruction.memory_segment())];
+            let base = if instruction.segment_prefix() == Register::None { 0 } else { segment.base };
+            if !base.wrapping_add(self.effective_address(instruction)).is_multiple_of(alignment) {
+                return Err(*gp());
+            }
+        }
         let address = self.operand_address(instruction, len, kind).map_err(|fault| *fault)?;
         if address.is_multiple_of(alignment) { Ok(address) } else { Err(*gp()) }
     }

@@ -108,6 +108,10 @@ impl Operands for Machine {
         Ok(())
     }
 
+    fn check_store(&mut self, address: u64, len: usize) -> Result<(), Trap> {
+        self.range(address, len, true).map(drop)
+    }
+
     fn rflags(&mut self) -> &mut u64 {
         &mut self.rflags
     }
