@@ -233,6 +233,8 @@ impl Cpu<'_> {
         if !address.is_multiple_of(16) {
             return Err(gp());
         }
+        // A write, whether or not something is replaced.
+        self.probe(address, 16, AccessKind::Write)?;
         let mut bytes = [0; 16];
         self.read_bytes_as(address, &mut bytes, self.rights)?;
         let seen = u128::from_le_bytes(bytes);
@@ -295,7 +297,6 @@ impl Cpu<'_> {
     pub(crate) fn effective_address(&self, instruction: &Instruction) -> u64 {
         let mut address = instruction.memory_displacement64();
         let base = instruction.memory_base();
-        let mut mask = u64::MAX;
         match base {
             Register::None => {}
             // iced gives the address itself.
@@ -306,6 +307,13 @@ impl Cpu<'_> {
         if index.is_gpr() {
             address = address.wrapping_add(self.register(index).wrapping_mul(instruction.memory_index_scale().into()));
         }
+        address & self.address_mask(instruction)
+    }
+
+    /// The bits of the memory operand's address, by the size of what it is made from.
+    #[inline]
+    pub(crate) fn address_mask(&self, instruction: &Instruction) -> u64 {
+        let (base, index) = (instruction.memory_base(), instruction.memory_index());
         let width = if base != Register::None {
             base.size()
         } else if index.is_gpr() {
@@ -314,12 +322,11 @@ impl Cpu<'_> {
             0
         };
         let width = if width == 0 { instruction.memory_displ_size() as usize } else { width };
-        if width == 4 {
-            mask = 0xffff_ffff;
-        } else if width == 2 {
-            mask = 0xffff;
+        match width {
+            4 => 0xffff_ffff,
+            2 => 0xffff,
+            _ => u64::MAX,
         }
-        address & mask
     }
 
     /// The linear address of the memory operand, for an access of `len` bytes.

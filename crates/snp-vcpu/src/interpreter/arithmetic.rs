@@ -38,6 +38,7 @@ impl Cpu<'_> {
             Mnemonic::Bt | Mnemonic::Bts | Mnemonic::Btr | Mnemonic::Btc => self.bit_test(i)?,
             Mnemonic::Bsf | Mnemonic::Bsr => self.bit_scan(i)?,
             Mnemonic::Tzcnt | Mnemonic::Lzcnt | Mnemonic::Popcnt => self.bit_count(i)?,
+            Mnemonic::Crc32 => self.crc32(i)?,
             Mnemonic::Daa | Mnemonic::Das | Mnemonic::Aaa | Mnemonic::Aas | Mnemonic::Aam | Mnemonic::Aad => {
                 self.decimal(i)?;
             }
@@ -297,9 +298,10 @@ impl Cpu<'_> {
                 // A register's bit offset reaches beyond the operand.
                 let words = (extend(offset, len) as i64).div_euclid(bits as i64);
                 let ea = self.effective_address(i).wrapping_add((words * len as i64) as u64);
-                let ea = if self.is_64_bit() { ea } else { ea & 0xffff_ffff };
+                let ea = ea & self.address_mask(i);
                 let kind = if mnemonic == Mnemonic::Bt { crate::AccessKind::Read } else { crate::AccessKind::Write };
                 let address = self.linear_in(segment_index(i.memory_segment()), ea, len as u64, kind)?;
+                self.require_alignment(address, len as u64)?;
                 if mnemonic == Mnemonic::Bt {
                     self.read(address, len)?
                 } else {
@@ -342,6 +344,22 @@ impl Cpu<'_> {
             let carry = if value == 0 { CF } else { 0 };
             self.replace_flags(CF | ZF, carry | if result == 0 { ZF } else { 0 });
         }
+        Ok(())
+    }
+
+    /// CRC-32C, bit by bit: the polynomial 11EDC6F41h, reflected.
+    fn crc32(&mut self, i: &Instruction) -> Done {
+        const POLYNOMIAL: u32 = 0x82f6_3b78;
+        let len = self.operand_len(i, 1);
+        let data = self.operand(i, 1)?;
+        let mut crc = self.register(i.op0_register()) as u32;
+        for byte in &data.to_le_bytes()[..len] {
+            crc ^= u32::from(*byte);
+            for _ in 0..8 {
+                crc = crc >> 1 ^ if crc & 1 != 0 { POLYNOMIAL } else { 0 };
+            }
+        }
+        self.set_register(i.op0_register(), crc.into());
         Ok(())
     }
 

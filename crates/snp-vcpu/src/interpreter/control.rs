@@ -64,7 +64,13 @@ impl Cpu<'_> {
                     let target = self.near_target(instruction)?;
                     let len = self.branch_len(instruction);
                     let back = self.next_rip;
-                    self.check_jump(target)?;
+                    if let Err(fault) = self.check_jump(target) {
+                        // A stack that cannot be written counts more than a target that is none.
+                        let pointer = self.pushed(self.state.gpr[4], len as u64);
+                        let top = self.linear_in(Segments::SS, pointer, len as u64, AccessKind::Write)?;
+                        self.probe(top, len, AccessKind::Write)?;
+                        return Err(fault);
+                    }
                     self.push(back, len)?;
                     self.jump(target)?;
                 }

@@ -67,6 +67,11 @@ impl Cpu<'_> {
             Mnemonic::Pushf | Mnemonic::Pushfd | Mnemonic::Pushfq => self.push_flags(i)?,
             Mnemonic::Popf | Mnemonic::Popfd | Mnemonic::Popfq => self.pop_flags(i)?,
             Mnemonic::Enter => self.enter(i)?,
+            // Nothing to write back, but the line must be there.
+            Mnemonic::Clflush | Mnemonic::Clflushopt | Mnemonic::Clwb => {
+                let address = self.operand_address(i, 1, AccessKind::Read)?;
+                self.probe(address, 1, AccessKind::Read)?;
+            }
             Mnemonic::Leave => self.leave(i)?,
             Mnemonic::Lahf => {
                 let low = self.state.rflags & 0xd5 | 2;
@@ -146,9 +151,6 @@ impl Cpu<'_> {
                 | Mnemonic::Prefetchw
                 | Mnemonic::Prefetch
                 | Mnemonic::Prefetchwt1
-                | Mnemonic::Clflush
-                | Mnemonic::Clflushopt
-                | Mnemonic::Clwb
                 | Mnemonic::Cldemote
                 | Mnemonic::Serialize
                 | Mnemonic::Reservednop
@@ -373,6 +375,7 @@ impl Cpu<'_> {
         let mut pointer = self.pushed(self.state.gpr[4], step);
         let put = |cpu: &mut Self, pointer: u64, value: u64| {
             let address = cpu.linear_in(Segments::SS, pointer, step, AccessKind::Write)?;
+            cpu.require_alignment(address, step)?;
             cpu.write(address, value & mask(len), len)
         };
         put(self, pointer, self.state.gpr[5])?;
@@ -382,6 +385,7 @@ impl Cpu<'_> {
             for _ in 1..level {
                 from = self.pushed(from, step);
                 let address = self.linear_in(Segments::SS, from, step, AccessKind::Read)?;
+                self.require_alignment(address, step)?;
                 let value = self.read(address, len)?;
                 pointer = self.pushed(pointer, step);
                 put(self, pointer, value)?;
@@ -389,8 +393,12 @@ impl Cpu<'_> {
             pointer = self.pushed(pointer, step);
             put(self, pointer, frame)?;
         }
-        self.set_sized(5, frame, len);
         let pointer = self.pushed(pointer, size);
+        // The new top of the stack must be writable, although nothing is written.
+        let address = self.linear_in(Segments::SS, pointer, step, AccessKind::Write)?;
+        self.require_alignment(address, step)?;
+        self.probe(address, len, AccessKind::Write)?;
+        self.set_sized(5, frame, len);
         self.set_stack_pointer(pointer);
         Ok(())
     }

@@ -37,7 +37,11 @@ pub(crate) struct Decoded {
 
 impl Decoded {
     /// `bits`: the default size of the code.
-    pub(crate) fn new(instruction: Instruction, bits: u32) -> Self {
+    pub(crate) fn new(mut instruction: Instruction, bits: u32) -> Self {
+        if bits == 64 && !matches!(instruction.segment_prefix(), Register::FS | Register::GS) {
+            // Ignored in 64-bit mode: #SS or #GP goes by the base register.
+            instruction.set_segment_prefix(Register::None);
+        }
         let mut decoded = Self {
             run: execute::handler(&instruction),
             immediate: 0,

@@ -4,6 +4,7 @@
 //! Interrupts, kicks and limits are looked at between blocks, exceptions at every instruction.
 
 mod access;
+mod alignment;
 mod arithmetic;
 mod code;
 mod control;
@@ -27,6 +28,8 @@ mod system;
 mod tlb;
 
 use std::sync::atomic::Ordering;
+
+use iced_x86::FlowControl;
 
 use code::{CodeCache, Found};
 use cpu::{Cpu, Fault};
@@ -218,6 +221,11 @@ impl Run<'_> {
             }
         };
         self.left -= 1;
+        if cpu.checks_alignment() {
+            cpu.check_alignment(&decoded[0].instruction)?;
+        }
+        // A software interrupt clears TF before the trap, and the trap is not made up for.
+        let single = single && decoded[0].instruction.flow_control() != FlowControl::Interrupt;
         cpu.execute_all(decoded)?;
         let hits = std::mem::take(&mut cpu.debug_hits) | if single { DR6_BS } else { 0 };
         if hits != 0 && !(single && cpu.state.interrupt_shadow) {
@@ -229,10 +237,12 @@ impl Run<'_> {
 }
 
 impl Cpu<'_> {
-    /// Each instruction must be looked at: it is stepped through, resumed, or breakpoints are set.
+    /// Each instruction must be looked at: it is stepped through, resumed, checked for alignment, or breakpoints are set.
     #[inline(always)]
     fn steps(&self) -> bool {
-        self.state.rflags & (flags::TF | flags::RF) != 0 || self.has_breakpoints()
+        const LOOKED_AT: u64 = flags::TF | flags::RF | flags::AC;
+        let flags = self.state.rflags;
+        self.has_breakpoints() || flags & LOOKED_AT != 0 && (flags & LOOKED_AT != flags::AC || self.checks_alignment())
     }
 
     /// Executes instructions that follow one another, until one of them goes elsewhere.

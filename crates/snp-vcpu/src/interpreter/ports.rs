@@ -116,7 +116,7 @@ impl Cpu<'_> {
     }
 
     /// Whether the program may use a port: its privilege against IOPL, else the bitmap of the TSS.
-    fn may_use_port(&mut self, port: u16, len: u64) -> Done {
+    pub(super) fn may_use_port(&mut self, port: u16, len: u64) -> Done {
         if !self.mode.protected {
             return Ok(());
         }

@@ -54,6 +54,11 @@ impl Cpu<'_> {
         }
         let strings = Strings::of(i);
         if strings.repeated && self.string_count(strings) == 0 {
+            if matches!(i.mnemonic(), Mnemonic::Insb | Mnemonic::Insw | Mnemonic::Insd)
+                || matches!(i.mnemonic(), Mnemonic::Outsb | Mnemonic::Outsw | Mnemonic::Outsd)
+            {
+                self.may_use_port(self.state.gpr[2] as u16, strings.size as u64)?;
+            }
             return Ok(true);
         }
         match i.mnemonic() {
@@ -65,11 +70,13 @@ impl Cpu<'_> {
     }
 
     fn repeat(&mut self, i: &Instruction, strings: Strings) -> Done {
-        if strings.repeated && self.bulk(i, strings) {
+        // A single step is one item.
+        let stepped = self.flag(flags::TF);
+        if strings.repeated && !stepped && self.bulk(i, strings) {
             self.again_while_counted(strings);
             return Ok(());
         }
-        for _ in 0..ITEMS {
+        for _ in 0..if stepped { 1 } else { ITEMS } {
             let compares = self.string_item(i, strings)?;
             if !strings.repeated {
                 return Ok(());

@@ -49,10 +49,15 @@ pub(super) fn execute<C: Operands>(access: &mut Access<'_, C>, what: Conversion)
         let value = env.rounded(rounding, |env| (what.function)(env, element(&source, from, index)));
         set_element(&mut result, to, index, value);
     }
-    // What is written to memory is written before flags are noted: a store may fault.
-    if access.is_memory(0) && !env.faults() {
-        access.write(&result)?;
-        return access.settle(env);
+    // What is written to memory is written before flags are noted: a store may fault, and that counts more.
+    if access.is_memory(0) {
+        if !env.faults() {
+            access.write(&result)?;
+            return access.settle(env);
+        }
+        let size = access.size(0);
+        let address = access.cpu.linear(access.instruction, size as u64)?;
+        access.cpu.check_store(address, size)?;
     }
     access.settle(env)?;
     access.write(&result)

@@ -71,9 +71,19 @@ pub(super) fn masked_move<C: Operands>(access: &mut Access<'_, C>, size: usize) 
     let source = if store { access.register(instruction.op2_register()) } else { ZERO };
     let width = instruction.op1_register().size();
     let mut result = ZERO;
-    for number in (0..width / size).filter(|number| mask[(number + 1) * size - 1] & 0x80 != 0) {
-        let place = at(instruction, (number * size) as u64, true);
-        let address = access.cpu.linear(&place, size as u64)?;
+    let chosen = (0..width / size).filter(|number| mask[(number + 1) * size - 1] & 0x80 != 0);
+    let address = |access: &mut Access<'_, C>, number: usize| {
+        access.cpu.linear(&at(instruction, (number * size) as u64, true), size as u64)
+    };
+    if store {
+        // All or nothing.
+        for number in chosen.clone() {
+            let address = address(access, number)?;
+            access.cpu.check_store(address, size)?;
+        }
+    }
+    for number in chosen {
+        let address = address(access, number)?;
         let mut bytes = element(&source, size, number).to_le_bytes();
         if store {
             access.cpu.store_linear(address, &bytes[..size])?;
@@ -98,9 +108,15 @@ pub(super) fn masked_bytes<C: Operands>(access: &mut Access<'_, C>) -> Result<()
     });
     place.set_op0_kind(OpKind::Memory);
     let width = instruction.op1_register().size();
+    if access.mmx {
+        // Also if it faults.
+        access.enter_mmx();
+    }
+    // All bytes must be writable, chosen or not.
+    let start = access.cpu.linear(&place, width as u64)?;
+    access.cpu.check_store(start, width)?;
     for (number, byte) in source[..width].iter().enumerate().filter(|(number, _)| mask[*number] & 0x80 != 0) {
-        let address = access.cpu.linear(&at(&place, number as u64, true), 1)?;
-        access.cpu.store_linear(address, &[*byte])?;
+        access.cpu.store_linear(start.wrapping_add(number as u64), &[*byte])?;
     }
     Ok(())
 }

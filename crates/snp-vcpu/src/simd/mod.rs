@@ -21,7 +21,7 @@ use iced_x86::{CpuidFeature, EncodingKind, Instruction, OpKind, Register};
 
 use self::access::Access;
 use self::table::Operation;
-use crate::{Operands, Trap};
+use crate::{Exception, Operands, Trap};
 
 pub(crate) use self::moves::MXCSR_MASK;
 
@@ -52,11 +52,13 @@ pub fn execute(instruction: &Instruction, cpu: &mut impl Operands) -> Result<boo
         false => operation,
     };
     access.check(matches!(operation, Operation::EmptyMmx) || access.mmx && !has_xmm(instruction))?;
-    perform(&mut access, operation)?;
-    if access.mmx {
+    let done = perform(&mut access, operation);
+    // A conversion with an MMX register has begun when #XF keeps its result back.
+    let begun = matches!(&done, Ok(()) | Err(Trap::Exception(Exception::SIMD)));
+    if access.mmx && begun {
         access.enter_mmx();
     }
-    Ok(true)
+    done.map(|()| true)
 }
 
 /// AVX-512: EVEX, and the instructions on opmask registers, which have VEX.

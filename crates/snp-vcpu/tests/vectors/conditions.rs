@@ -4,7 +4,7 @@ use iced_x86::code_asm::{
     CodeAssembler, dword_ptr, eax, k1, k2, k3, mm0, mm1, ptr, qword_ptr, rsi, xmm0, xmm1, xmm2, xmm3, xmmword_ptr,
     ymm0, ymm1, ymm2, ymmword_ptr, zmm0, zmm1, zmm2,
 };
-use iced_x86::{Code, Decoder, DecoderOptions, IcedError, Instruction, MemoryOperand, Register};
+use iced_x86::{Code, Decoder, DecoderOptions, IcedError, Instruction, MemoryOperand, Mnemonic, Register};
 use snp_vcpu::{Exception, Trap, execute_simd, execute_xsave};
 
 use crate::areas::instruction;
@@ -132,6 +132,10 @@ fn page_faults_change_nothing() {
             let Trap::Exception(exception) = trap else { panic!("{instruction}: {trap:?}") };
             if exception != Exception::SIMD {
                 assert!(matches!(exception.vector, 13 | 14), "{instruction}: {exception:?}");
+                if instruction.mnemonic() == Mnemonic::Maskmovq {
+                    // It has begun: the x87 registers are MMX registers.
+                    machine.extended.ftw = before.extended.ftw;
+                }
                 assert_eq!(machine, before, "{instruction}");
                 tried += 1;
             }
@@ -222,13 +226,12 @@ fn gathers_go_on_after_a_fault() {
     assert_eq!(machine.extended.ymm[3], [0; 32]);
 }
 
-/// Elements that are masked out do not fault.
+/// Elements that are masked out do not fault. (Bytes of MASKMOVDQU do: `cargo xtask differential`.)
 #[test]
 fn masked_moves_touch_what_is_wanted() {
     let load = one(|a| a.vmaskmovps(ymm1, ymm2, ymmword_ptr(rsi)));
     let store = one(|a| a.vpmaskmovq(ymmword_ptr(rsi), ymm2, ymm1));
-    let bytes = one(|a| a.maskmovdqu(xmm1, xmm2));
-    for (instruction, wanted) in [(load, 8), (store, 8), (bytes, 8)] {
+    for (instruction, wanted) in [(load, 8), (store, 8)] {
         for (mask, faults) in [(wanted, false), (wanted + 8, true)] {
             let mut machine = machine();
             // Eight bytes before the end.
