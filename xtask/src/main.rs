@@ -5,6 +5,7 @@ mod bench;
 mod ci;
 mod conformance;
 mod deny;
+mod differential;
 mod fuzz;
 mod header_check;
 mod metadata;
@@ -58,6 +59,15 @@ enum Command {
         /// Which of them; all if none is named
         suites: Vec<conformance::Suite>,
     },
+    /// Runs random instruction sequences on this machine and in the processor model, and compares
+    Differential {
+        /// How many
+        #[arg(long, value_name = "N", default_value_t = differential::SEQUENCES)]
+        sequences: u64,
+        /// The seed of a run that is to be repeated
+        #[arg(long, value_name = "SEED")]
+        seed: Option<String>,
+    },
     /// Runs the commands of README.md
     Readme,
 }
@@ -71,6 +81,7 @@ fn main() -> Result<()> {
         Command::Fuzz { targets, seconds } => fuzz::run(&targets, Duration::from_secs(seconds))?,
         Command::Bench => bench::run()?,
         Command::Conformance { suites } => conformance::run(&suites)?,
+        Command::Differential { sequences, seed } => differential::run(sequences, seed.as_deref())?,
         Command::Readme => readme::run()?,
     };
     if let Outcome::Skipped(reason) = outcome {

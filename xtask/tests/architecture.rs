@@ -32,6 +32,7 @@ const RULES: &[Rule] = &[
     Rule { name: "snp-sev-guest", uses: &["snp-abi"], tests_use: &[] },
     Rule { name: "snp-memory", uses: &[], tests_use: &[] },
     Rule { name: "snp-vcpu", uses: &["snp-abi", "snp-memory", "snp-vmsa"], tests_use: &[] },
+    Rule { name: "snp-differential", uses: &["snp-abi", "snp-memory", "snp-vcpu"], tests_use: &[] },
     Rule {
         name: "snp-softkvm",
         uses: &["snp-abi", "snp-asp", "snp-launch", "snp-memory", "snp-sha384", "snp-vcpu", "snp-vmsa"],
@@ -308,6 +309,8 @@ const UNSAFE: &[&str] = &[
     "crates/snp-kvm/src/launcher.rs",
     "crates/snp-kvm/src/raw.rs",
     "crates/snp-memory/src/lib.rs",
+    "crates/snp-differential/src/native/mod.rs",
+    "crates/snp-differential/src/native/child.rs",
     "crates/snp-vcpu/tests/vectors/host.rs",
     "crates/snp-shim/src/real.rs",
     "crates/snp-shim/src/spin.rs",
