@@ -1,5 +1,6 @@
 //! The `soft` back end: a launch plan carried out by the ioctls that a VMM would issue.
 
+mod machine;
 mod registers;
 
 use snp_abi::kvm::proposed::*;
@@ -13,6 +14,7 @@ use snp_launch::{
 };
 use zerocopy::{FromBytes, IntoBytes};
 
+pub use self::machine::Machine;
 use self::registers::want_lossless;
 use crate::vcpu::VcpuVmsa;
 use crate::{Process, SoftKvm, UapiProfile, UserSpace, Vcpu, Vm};
@@ -43,9 +45,11 @@ impl Platform for SoftPlatform {
     fn launch(&self, plan: &LaunchPlan, observer: &mut dyn LaunchObserver) -> Result<Launched, LaunchError> {
         plan.validate()?;
         let kvm = SoftKvm::new(self.config.clone(), self.profile);
-        let mut launcher = Launcher { vm: None, process: Process::new(), observer };
+        let mut launcher = Launcher { vm: None, process: Process::new(), observer, runs: false };
         let vm = launcher.create_vm(&kvm)?;
-        launcher.launch(&vm, plan, self.profile)
+        let (launched, _, fds) = launcher.launch(&vm, plan, self.profile)?;
+        fds.into_iter().for_each(|fd| launcher.process.close(fd));
+        Ok(launched)
     }
 }
 
@@ -54,7 +58,12 @@ struct Launcher<'a> {
     vm: Option<Vm>,
     process: Process,
     observer: &'a mut dyn LaunchObserver,
+    /// The guest will run: there is memory behind what it shares.
+    runs: bool,
 }
+
+/// What a launch leaves: its outcome, the vCPUs, the descriptors of guest_memfds.
+type Left = (Launched, Vec<Vcpu>, Vec<u32>);
 
 impl Launcher<'_> {
     fn create_vm(&mut self, kvm: &SoftKvm) -> Result<Vm, LaunchError> {
@@ -64,7 +73,7 @@ impl Launcher<'_> {
     }
 
     /// The order is QEMU's: the context exists before memory and vCPUs do.
-    fn launch(&mut self, vm: &Vm, plan: &LaunchPlan, profile: &'static UapiProfile) -> Result<Launched, LaunchError> {
+    fn launch(&mut self, vm: &Vm, plan: &LaunchPlan, profile: &'static UapiProfile) -> Result<Left, LaunchError> {
         let init =
             kvm_sev_init { vmsa_features: plan.features.0 & !SevFeatures::SNP_ACTIVE, ..kvm_sev_init::default() };
         self.sev(vm, "KVM_SEV_INIT2", KVM_SEV_INIT2, init.as_bytes(), &[("vmsa_features", init.vmsa_features)])?;
@@ -89,8 +98,7 @@ impl Launcher<'_> {
         }
         self.finish(vm, plan)?;
         let launched = Launched { digest: vm.launch_digest(), vcpus: vcpus.iter().map(launched_vcpu).collect() };
-        fds.into_iter().for_each(|fd| self.process.close(fd));
-        Ok(launched)
+        Ok((launched, vcpus, fds))
     }
 
     fn enable_cap(&mut self, vm: &Vm, capability: u32, argument: u64) -> Result<(), LaunchError> {
@@ -113,6 +121,7 @@ impl Launcher<'_> {
                 flags: KVM_MEM_GUEST_MEMFD,
                 guest_phys_addr: region.gpa.0,
                 memory_size: region.len,
+                userspace_addr: if self.runs { self.process.reserve(region.len as usize) } else { 0 },
                 guest_memfd: fd,
                 ..kvm_userspace_memory_region2::default()
             };

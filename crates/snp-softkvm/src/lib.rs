@@ -49,7 +49,7 @@ mod vcpu;
 mod vm;
 mod vmsa;
 
-pub use backend::SoftPlatform;
+pub use backend::{Machine, SoftPlatform};
 pub use guest_memfd::GuestMemfd;
 pub use host_msrs::HostMsrs;
 pub use kvm::SoftKvm;

@@ -27,6 +27,8 @@ enum Mapping {
     Immutable(Bytes),
     /// Readable and writable: its bytes, and the pages that hold them.
     Buffer(usize, Vec<HostPage>),
+    /// Readable and writable; whole pages, zero until they are touched. For memory of which little is used.
+    Reserved(usize, BTreeMap<usize, HostPage>),
 }
 
 impl Mapping {
@@ -42,7 +44,7 @@ impl Mapping {
     fn len(&self) -> usize {
         match self {
             Self::Immutable(bytes) => bytes.len(),
-            Self::Buffer(len, _) => *len,
+            Self::Buffer(len, _) | Self::Reserved(len, _) => *len,
         }
     }
 }
@@ -68,6 +70,11 @@ impl Process {
         self.insert(Mapping::buffer(data))
     }
 
+    /// Maps `len` bytes of zeros, writable and page-aligned, and returns their address. They cost nothing until they are used.
+    pub fn reserve(&self, len: usize) -> u64 {
+        self.insert(Mapping::Reserved(len, BTreeMap::new()))
+    }
+
     /// Removes a mapping by its address, and returns what a buffer held last.
     pub fn unmap(&self, address: u64) -> Option<Vec<u8>> {
         match lock(&self.mappings).remove(&address)? {
@@ -76,7 +83,7 @@ impl Process {
                 each_page(0, len, |page, offset, part| pages[page].read(offset, &mut bytes[part]));
                 Some(bytes)
             }
-            Mapping::Immutable(_) => None,
+            Mapping::Immutable(_) | Mapping::Reserved(..) => None,
         }
     }
 
@@ -118,6 +125,11 @@ fn each_page(offset: usize, len: usize, mut each: impl FnMut(usize, usize, std::
     }
 }
 
+/// A page of reserved memory, there from now on.
+fn touched(pages: &mut BTreeMap<usize, HostPage>, page: usize) -> &HostPage {
+    pages.entry(page).or_insert_with(HostPage::zeroed)
+}
+
 /// The mapping that holds `len` bytes at `address`, and where in it they begin.
 fn find(mappings: &mut BTreeMap<u64, Mapping>, address: u64, len: usize) -> Result<(&mut Mapping, usize), Fault> {
     let below = mappings.range_mut((Bound::Unbounded, Bound::Included(address))).next_back();
@@ -139,6 +151,10 @@ impl UserSpace for Process {
             Mapping::Buffer(_, pages) => {
                 each_page(offset, buffer.len(), |page, at, part| pages[page].read(at, &mut buffer[part]));
             }
+            Mapping::Reserved(_, pages) => each_page(offset, buffer.len(), |page, at, part| match pages.get(&page) {
+                Some(page) => page.read(at, &mut buffer[part]),
+                None => buffer[part].fill(0),
+            }),
         }
         Ok(())
     }
@@ -148,6 +164,10 @@ impl UserSpace for Process {
         match find(&mut mappings, address, data.len())? {
             (Mapping::Buffer(_, pages), offset) => {
                 each_page(offset, data.len(), |page, at, part| pages[page].write(at, &data[part]));
+                Ok(())
+            }
+            (Mapping::Reserved(_, pages), offset) => {
+                each_page(offset, data.len(), |page, at, part| touched(pages, page).write(at, &data[part]));
                 Ok(())
             }
             (Mapping::Immutable(_), _) => Err(Fault),
@@ -166,6 +186,15 @@ impl UserSpace for Process {
                 each_page(offset, PAGE_SIZE, |page, at, part| pages[page].read(at, &mut copy[part]));
                 Ok(SealedPage::copy_of(&copy))
             }
+            (Mapping::Reserved(_, pages), offset) => {
+                let mut copy = [0; PAGE_SIZE];
+                each_page(offset, PAGE_SIZE, |page, at, part| {
+                    if let Some(page) = pages.get(&page) {
+                        page.read(at, &mut copy[part]);
+                    }
+                });
+                Ok(SealedPage::copy_of(&copy))
+            }
         }
     }
 
@@ -180,6 +209,7 @@ impl UserSpace for Process {
                 Ok(page)
             }
             (Mapping::Buffer(_, pages), offset) => Ok(pages[offset / PAGE_SIZE].clone()),
+            (Mapping::Reserved(_, pages), offset) => Ok(touched(pages, offset / PAGE_SIZE).clone()),
         }
     }
 

@@ -74,6 +74,13 @@ impl Memory {
         counter
     }
 
+    /// Somebody other than a processor wrote a page: instructions that were decoded from it are decoded again.
+    pub(crate) fn code_changed(&self, page: &HostPage) {
+        if let Some(counter) = self.code(page) {
+            counter.fetch_add(1, Ordering::Release);
+        }
+    }
+
     fn code(&self, page: &HostPage) -> Option<Arc<AtomicU32>> {
         lock(&self.code).get(&page.address()).cloned()
     }

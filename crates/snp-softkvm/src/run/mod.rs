@@ -24,6 +24,7 @@ mod event;
 mod exits;
 mod interrupt;
 mod msr;
+mod peek;
 mod plain;
 mod port;
 mod pre_fault;

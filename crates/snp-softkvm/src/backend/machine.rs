@@ -1,0 +1,73 @@
+//! A launched guest that can run.
+
+use std::sync::Arc;
+
+use snp_abi::kvm::{kvm_cpuid_entry2, kvm_memory_attributes};
+use snp_launch::{LaunchError, LaunchObserver, LaunchPlan, Launched};
+
+use super::{Launcher, SoftPlatform};
+use crate::{Engine, Process, SoftKvm, Vcpu, Vm};
+
+/// A guest after LAUNCH_FINISH, with all that a VMM holds of it.
+#[derive(Debug)]
+pub struct Machine {
+    /// The host.
+    pub kvm: SoftKvm,
+    /// The VM.
+    pub vm: Vm,
+    /// Its vCPUs in index order.
+    pub vcpus: Vec<Vcpu>,
+    /// The user space, with the guest's shared memory and its guest_memfds.
+    pub process: Process,
+    /// What the launch left behind.
+    pub launched: Launched,
+}
+
+impl SoftPlatform {
+    /// Carries out a plan as [`snp_launch::Platform::launch`] does, and keeps the guest to run on `engine`: with KVM's own
+    /// interrupt controllers, CPUID for every vCPU, and memory behind every page that the guest shares.
+    ///
+    /// # Errors
+    /// [`LaunchError`]
+    pub fn boot(
+        &self,
+        plan: &LaunchPlan,
+        engine: Arc<dyn Engine>,
+        observer: &mut dyn LaunchObserver,
+    ) -> Result<Machine, LaunchError> {
+        plan.validate()?;
+        let kvm = SoftKvm::with_engine(self.config.clone(), self.profile, engine);
+        let mut launcher = Launcher { vm: None, process: Process::new(), observer, runs: true };
+        let vm = launcher.create_vm(&kvm)?;
+        launcher.plain("KVM_CREATE_IRQCHIP", &[], vm.create_irqchip())?;
+        let (launched, vcpus, _) = launcher.launch(&vm, plan, self.profile)?;
+        for vcpu in &vcpus {
+            launcher.plain("KVM_SET_CPUID2", &[("vcpu", vcpu.index().into())], vcpu.set_cpuid2(&cpuid(&kvm, vcpu)))?;
+        }
+        Ok(Machine { kvm, vm, vcpus, process: launcher.process, launched })
+    }
+}
+
+/// What the host supports, with the vCPU's APIC ID where processors tell theirs.
+fn cpuid(kvm: &SoftKvm, vcpu: &Vcpu) -> Vec<kvm_cpuid_entry2> {
+    let mut table = kvm.supported_cpuid();
+    for entry in &mut table {
+        match entry.function {
+            1 => entry.ebx = entry.ebx & 0x00ff_ffff | (vcpu.apic_id() & 0xff) << 24,
+            0xb => entry.edx = vcpu.apic_id(),
+            _ => {}
+        }
+    }
+    table
+}
+
+impl Machine {
+    /// KVM_HC_MAP_GPA_RANGE, as a VMM does it: makes pages private or shared.
+    ///
+    /// # Errors
+    /// What KVM_SET_MEMORY_ATTRIBUTES says.
+    pub fn map_gpa_range(&self, gpa: u64, len: u64, private: bool) -> Result<(), snp_abi::Errno> {
+        let attributes = if private { snp_abi::kvm::KVM_MEMORY_ATTRIBUTE_PRIVATE } else { 0 };
+        self.vm.set_memory_attributes(&kvm_memory_attributes { address: gpa, size: len, attributes, flags: 0 })
+    }
+}
