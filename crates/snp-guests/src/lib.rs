@@ -10,6 +10,7 @@ mod image;
 mod long_mode;
 mod probe;
 mod program;
+mod report;
 mod smp;
 
 use snp_abi::{Gpa, GuestPolicy, PageType, SevFeatures, Vmsa};
@@ -50,6 +51,7 @@ pub struct GuestPage {
 pub const NAMES: &[&str] = &[
     "hello",
     "smp",
+    "report",
     "probe:unvalidated",
     "probe:validated-twice",
     "probe:private-access",
@@ -65,6 +67,7 @@ pub const NAMES: &[&str] = &[
 pub fn find(name: &str) -> Option<Guest> {
     match name.split_once(':') {
         None if name == "hello" => Some(hello::guest()),
+        None if name == report::NAME => Some(report::guest()),
         None if name == smp::NAME => Some(smp::guest(None)),
         Some((smp::NAME, most)) => Some(smp::guest(Some(most.parse().ok()?))),
         Some((probe::NAME, mode)) => probe::guest(mode),

@@ -96,6 +96,7 @@ pub(crate) mod exit_code {
     pub(crate) const IOIO: u64 = 0x7b;
     pub(crate) const HLT: u64 = 0x78;
     pub(crate) const PAGE_STATE_CHANGE: u64 = 0x8000_0010;
+    pub(crate) const GUEST_REQUEST: u64 = 0x8000_0011;
     pub(crate) const AP_CREATION: u64 = 0x8000_0013;
     pub(crate) const APIC_ID_LIST: u64 = 0x8000_0017;
     pub(crate) const FEATURES: u64 = 0x8000_fffd;
@@ -151,7 +152,8 @@ pub(crate) struct Routines {
     pub(crate) end_well: CodeLabel,
     /// Ends the guest with the [`Failure`] in EDI.
     pub(crate) fail: CodeLabel,
-    put_char: CodeLabel,
+    /// Prints AL. R8 to R11 are kept.
+    pub(crate) put_char: CodeLabel,
 }
 
 /// A program that is being written.
@@ -318,6 +320,10 @@ impl Program {
     }
 
     fn emit_printing(&mut self) -> Result<(), IcedError> {
+        /// EXITINFO1 of IOIO: the port, an operand of 8 bits, an address of 64 bits; bit 0 clear for OUT.
+        const SERIAL_PORT: u32 = 0x3f8 << 16 | 1 << 4 | 1 << 9;
+        const STRING: u32 = 1 << 2;
+        const REP: u32 = 1 << 3;
         let digits = self.text("0123456789abcdef");
         let prefix = self.text("0x");
         let Self { a, routines, .. } = self;
@@ -328,8 +334,7 @@ impl Program {
         a.set_label(&mut put_char)?;
         a.movzx(eax, al)?;
         a.mov(edi, exit_code::IOIO as u32)?;
-        // The port, an operand of 8 bits, an address of 64 bits; bit 0 clear for OUT.
-        a.mov(esi, 0x3f8 << 16 | 1 << 4 | 1 << 9)?;
+        a.mov(esi, SERIAL_PORT)?;
         a.xor(edx, edx)?;
         a.call(routines.vmgexit)?;
         a.test(eax, eax)?;
@@ -339,17 +344,25 @@ impl Program {
         a.mov(edi, Failure::Output as u32)?;
         a.jmp(routines.fail)?;
 
-        let (mut print, mut done) = (routines.print, a.create_label());
+        // The text to the GHCB's shared buffer, which is longer than any of ours, and one string OUT. R8 to R11 are kept.
+        let (mut print, mut length) = (routines.print, a.create_label());
         a.set_label(&mut print)?;
-        a.mov(al, byte_ptr(rsi))?;
+        a.mov(rdi, rbx)?;
+        a.add(rdi, ghcb::SHARED_BUFFER as i32)?;
+        a.xor(edx, edx)?;
+        a.set_label(&mut length)?;
+        a.mov(al, byte_ptr(rsi + rdx))?;
+        a.mov(byte_ptr(rdi + rdx), al)?;
+        a.inc(edx)?;
         a.test(al, al)?;
-        a.je(done)?;
-        a.push(rsi)?;
-        a.call(routines.put_char)?;
-        a.pop(rsi)?;
-        a.inc(rsi)?;
-        a.jmp(print)?;
-        a.set_label(&mut done)?;
+        a.jne(length)?;
+        // Without the zero byte.
+        a.dec(edx)?;
+        a.mov(edi, exit_code::IOIO as u32)?;
+        a.mov(esi, SERIAL_PORT | STRING | REP)?;
+        a.call(routines.vmgexit)?;
+        a.test(eax, eax)?;
+        a.jne(no_output)?;
         a.ret()?;
 
         let (mut print_hex, mut next) = (routines.print_hex, a.create_label());

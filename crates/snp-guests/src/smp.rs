@@ -83,9 +83,13 @@ fn want_features(p: &mut Program) -> Result<(), IcedError> {
     p.fail_unless_zero(Failure::Features)?;
     p.a.shr(r12, 12)?;
     p.say_hex("hypervisor features ", r12, "\n")?;
+    let mut enough = p.a.create_label();
     p.a.and(r12d, FEATURES_WANTED)?;
     p.a.cmp(r12d, FEATURES_WANTED)?;
-    p.fail_unless_zero(Failure::Features)
+    p.a.je(enough)?;
+    p.say("too few: without AP creation and the list of APIC IDs no other processor can be started\n")?;
+    p.fail(Failure::Features)?;
+    p.a.set_label(&mut enough)
 }
 
 /// The boot processor's own APIC ID: EDX of CPUID Fn0000_000B, by the MSR protocol.

@@ -75,7 +75,8 @@ fn every_path_decodes() {
     for guest in programs() {
         let code = reachable(&guest, &[guest.vmsa.rip]);
         let has = |mnemonic| code.iter().any(|instruction| instruction.mnemonic() == mnemonic);
-        assert!(has(Mnemonic::Vmgexit) && has(Mnemonic::Pvalidate) && has(Mnemonic::Rmpadjust), "{}", guest.name);
+        assert!(has(Mnemonic::Vmgexit) && has(Mnemonic::Pvalidate), "{}", guest.name);
+        assert_eq!(has(Mnemonic::Rmpadjust), guest.name != "report", "{}", guest.name);
         // What a hypervisor intercepts would raise #VC, which the programs only expect where they provoke it.
         for instruction in &code {
             let intercepted = [Mnemonic::Hlt, Mnemonic::Cpuid, Mnemonic::Out, Mnemonic::In, Mnemonic::Vmmcall];
