@@ -14,7 +14,7 @@ use crate::input;
 /// Write one of snpkit's own example guests as an IGVM file, with its own boot VMSA.
 #[derive(Args, Debug)]
 pub(crate) struct ExampleArgs {
-    /// The guest: hello, smp (smp:N starts at most N processors beside the first), probe:MODE; --list tells all.
+    /// The guest: hello, smp (smp:N starts at most N processors beside the first), report, probe:MODE; --list tells all.
     #[arg(required_unless_present = "list", value_name = "NAME")]
     name: Option<String>,
 

@@ -15,6 +15,7 @@ mod map;
 mod measure;
 mod profiles;
 mod replay;
+mod run;
 mod vmsa;
 
 use std::process::ExitCode;
@@ -35,6 +36,8 @@ struct Cli {
 enum Command {
     /// Launch a guest on the software platform and print its launch digest.
     Launch(Deferred<launch::LaunchArgs>),
+    /// Launch a guest on the software platform and run it.
+    Run(Deferred<run::RunArgs>),
     /// Run an unmodified program (QEMU, a selftest) with the software platform for its /dev/kvm and /dev/sev.
     Exec(Deferred<exec::ExecArgs>),
     /// Run a program on this machine's own /dev/kvm and write its launches down.
@@ -68,6 +71,7 @@ const UNUSABLE: u8 = 2;
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Launch(args) => launch::run(&args),
+        Command::Run(args) => run::run(&args),
         Command::Exec(args) => exec::run(&args),
         Command::Record(args) => exec::record(&args),
         Command::Replay(args) => replay::run(&args),

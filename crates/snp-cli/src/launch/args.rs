@@ -17,7 +17,7 @@ pub(crate) struct LaunchArgs {
 
     /// Where the guest is launched.
     #[arg(long, value_enum, default_value_t = BackendName::Soft, value_name = "BACKEND")]
-    pub(super) backend: BackendName,
+    pub(crate) backend: BackendName,
 
     /// What user space sees of KVM. [default: direct-vmsa, or what this machine's KVM has]
     #[arg(long, value_enum, value_name = "PROFILE")]
@@ -25,11 +25,11 @@ pub(crate) struct LaunchArgs {
 
     /// The machine that is modelled (--backend soft).
     #[arg(long, value_enum, default_value_t = PlatformName::Genoa, value_name = "PLATFORM")]
-    pub(super) platform: PlatformName,
+    pub(crate) platform: PlatformName,
 
     /// Number of vCPUs.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=4096), value_name = "N")]
-    pub(super) vcpus: u32,
+    pub(crate) vcpus: u32,
 
     /// QEMU's name of the CPU model, for its signature in RDX at reset. In the direct profiles RDX is 0 unless this or
     /// --vcpu-sig is given; `mainline` takes EPYC-v4 by default.
@@ -71,7 +71,7 @@ pub(crate) struct LaunchArgs {
 
     /// Print JSON (docs/json.md) instead of text.
     #[arg(long)]
-    pub(super) json: bool,
+    pub(crate) json: bool,
 
     /// Write one self-contained HTML page here: memory map, digest chain, VMSA by field.
     #[arg(long, value_name = "FILE")]
@@ -79,7 +79,7 @@ pub(crate) struct LaunchArgs {
 
     /// Write one JSON line per command: arguments, page hashes, errno, firmware status, digest.
     #[arg(long, value_name = "FILE")]
-    pub(super) transcript: Option<PathBuf>,
+    pub(crate) transcript: Option<PathBuf>,
 }
 
 #[derive(Args, Debug)]
@@ -111,7 +111,7 @@ pub(super) struct SourceArgs {
     #[arg(long, value_name = "FILE")]
     pub(super) igvm: Option<PathBuf>,
 
-    /// One of snpkit's own example guests: hello, smp, probe:MODE (`snp example --list`).
+    /// One of snpkit's own example guests: hello, smp, report, probe:MODE (`snp example --list`).
     #[arg(long, value_name = "NAME")]
     pub(super) example: Option<String>,
 }

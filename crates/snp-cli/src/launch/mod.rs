@@ -16,7 +16,7 @@ use snp_softkvm::{SoftPlatform, UapiProfile, profiles};
 
 use crate::html;
 pub(crate) use args::{BackendName, LaunchArgs, PlatformName, ProfileName};
-use plan::PreparedLaunch;
+pub(crate) use plan::PreparedLaunch;
 use report::{Refusal, Report, Setting};
 use transcript::Transcript;
 
@@ -26,10 +26,7 @@ const REFUSED: u8 = 1;
 pub(crate) fn run(args: &LaunchArgs) -> Result<ExitCode> {
     match args.backend {
         BackendName::Soft => {
-            let config = args.platform.config();
-            let profile = args.profile.unwrap_or(ProfileName::DirectVmsa);
-            let prepared = plan::prepare(args, profile, plan::cpuid_page(&config))?;
-            let platform = SoftPlatform::new(config, profile.profile());
+            let (prepared, platform) = prepare_soft(args, args.platform.config())?;
             launch(args, prepared, &platform, args.platform.name())
         }
         BackendName::Kvm => {
@@ -43,6 +40,18 @@ pub(crate) fn run(args: &LaunchArgs) -> Result<ExitCode> {
             launch(args, plan::prepare(args, profile, cpuid)?, &platform, "this machine")
         }
     }
+}
+
+/// The profile of a launch on the software platform.
+pub(crate) fn profile_of(args: &LaunchArgs) -> ProfileName {
+    args.profile.unwrap_or(ProfileName::DirectVmsa)
+}
+
+/// Plan and platform of a launch on the software platform.
+pub(crate) fn prepare_soft(args: &LaunchArgs, config: PlatformConfig) -> Result<(PreparedLaunch, SoftPlatform)> {
+    let profile = profile_of(args);
+    let prepared = plan::prepare(args, profile, plan::cpuid_page(&config))?;
+    Ok((prepared, SoftPlatform::new(config, profile.profile())))
 }
 
 fn launch(args: &LaunchArgs, prepared: PreparedLaunch, platform: &dyn Platform, machine: &str) -> Result<ExitCode> {
@@ -80,7 +89,8 @@ fn print(json: bool, report: &Report) -> Result<()> {
     Ok(std::io::stdout().write_all(text.as_bytes())?)
 }
 
-fn refused(json: bool, error: &LaunchError) -> Result<()> {
+/// Tells of a refused launch.
+pub(crate) fn refused(json: bool, error: &LaunchError) -> Result<()> {
     let refusal = Refusal::new(error);
     if json {
         println!("{}", serde_json::to_string_pretty(&refusal)?);
@@ -131,7 +141,7 @@ impl PlatformName {
         }
     }
 
-    fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Milan => "milan",
             Self::Genoa => "genoa",

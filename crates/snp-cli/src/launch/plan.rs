@@ -14,10 +14,10 @@ use super::args::{LaunchArgs, ProfileName};
 use crate::{example, guest, id_block, input};
 
 /// A plan, and what is said about it.
-pub(super) struct PreparedLaunch {
-    pub(super) plan: LaunchPlan,
-    pub(super) image: String,
-    pub(super) warnings: Vec<String>,
+pub(crate) struct PreparedLaunch {
+    pub(crate) plan: LaunchPlan,
+    pub(crate) image: String,
+    pub(crate) warnings: Vec<String>,
 }
 
 /// The plan of a launch on a KVM of that profile; `cpuid` is the guest's CPUID page, which is not measured.
