@@ -5,8 +5,12 @@ use std::fs;
 use std::path::Path;
 
 use snp_abi::kvm::*;
-use snp_abi::{GuestPolicy, PageType, SevFeatures};
+use snp_abi::{GuestPolicy, PageType, ProductLine, SevFeatures};
 use snp_asp::PlatformConfig;
+use snp_attest::authority::TestAuthority;
+use snp_attest::certificate::Certificate;
+use snp_attest::chain::Certificates;
+use snp_attest::error::Role;
 use snp_image::{IgvmWriter, PageKind};
 use snp_softkvm::ioctl::{Answer, Object};
 use snp_softkvm::{Process, SoftKvm, profiles};
@@ -34,6 +38,20 @@ fn main() -> std::io::Result<()> {
     put("ioctl", "vm", &[0, 1, 1, 1, 8, 2, 0, 61, 3, 3])?;
     put("replay", "launch", &transcript())?;
     put("ghcb", "requests", &ghcb())?;
+    let real = |name: &str| {
+        let tests = concat!(env!("CARGO_MANIFEST_DIR"), "/../crates/snp-attest/tests/reports");
+        fs::read(Path::new(tests).join(name))
+    };
+    for name in ["genoa-v3.report.bin", "genoa-v3.vcek.der", "milan-v3-vlek.report.bin", "milan-v3-vlek.vlek.der"] {
+        put("report", name, &real(name)?)?;
+    }
+    let authority = TestAuthority::new(ProductLine::Genoa);
+    put("report", "crl", authority.crl(Role::Ark, &[]).der())?;
+    let vcek = Certificate::from_der(&real("genoa-v3.vcek.der")?).ok();
+    let table = Certificates { vcek, ..authority.certificates() };
+    put("certificate_table", "chain", &snp_attest::certificate_table::build(&table))?;
+    put("policy_file", "yaml", POLICY.as_bytes())?;
+    put("policy_file", "list", b"bootloader=4,snp=20,microcode=209")?;
     put(
         "commands",
         "direct",
@@ -58,6 +76,10 @@ fn ghcb() -> Vec<u8> {
     put(0x41, &[0, code, 0x8000_0017, info_1, 0x9000, info_2, 0, rax, 1]);
     input
 }
+const POLICY: &str = "measurement: [000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f202122232425262728292a2b2c2d2e2f]\n\
+    min-tcb: {bootloader: 4, tee: 0, snp: 20, microcode: 209}\npolicy-forbid: [debug, migrate]\nvmpl: 0\nmin-svn: 3\n\
+    host-data: '0000000000000000000000000000000000000000000000000000000000000000'\nreport-data: 0xabcd\n\
+    allow-debug: false\nallow-unknown-version: false\nfamily-id: 00112233445566778899aabbccddeeff\n";
 
 fn igvm(guest: &snp_guests::Guest) -> Vec<u8> {
     let mut writer = IgvmWriter::new(GuestPolicy::DEFAULT);

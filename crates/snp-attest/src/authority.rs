@@ -31,6 +31,9 @@ pub const VALID_FROM: UnixTime = UnixTime(1_704_067_200);
 /// Until when TEST certificates are valid: the end of 2049.
 pub const VALID_UNTIL: UnixTime = UnixTime(2_524_607_999);
 
+/// The cloud provider of TEST VLEKs.
+pub const TEST_CSP_ID: &str = "snpkit (TEST, not AMD)";
+
 /// The TEST authority of a product line: a root (ARK), and a signer of VCEKs (ASK) and of VLEKs (ASVK) under it.
 #[derive(Clone, Debug)]
 pub struct TestAuthority {
@@ -82,8 +85,7 @@ impl TestAuthority {
     /// The revocation list of the ARK or of an authority under it: nothing but `revoked` is on it.
     pub fn crl(&self, issuer: Role, revoked: &[&Certificate]) -> Crl {
         let serials = revoked.iter().map(|certificate| (certificate.serial().0, VALID_FROM)).collect();
-        TemplateCrl { this_update: VALID_FROM, next_update: Some(VALID_UNTIL), revoked: serials }
-            .sign(self.line, issuer)
+        TemplateCrl { revoked: serials, ..TemplateCrl::default() }.sign(self.line, issuer)
     }
 
     /// A certificate that is not signed yet. Tests of verifiers change it before it is.
@@ -170,11 +172,13 @@ fn serial(key: &[u8], extensions: &[u8]) -> Vec<u8> {
 
 /// The certificates of a product line's TEST root. They are built in; a test makes them again and compares.
 pub fn make_root(line: ProductLine, role: Role) -> Certificate {
+    root_template(line, role).sign(line, Role::Ark)
+}
+
+/// A certificate of a TEST root before the ARK signs it.
+pub fn root_template(line: ProductLine, role: Role) -> Template {
     let root = Root::of(line, true);
-    let (issuer, path) = match role {
-        Role::Ark => (Role::Ark, None),
-        _ => (Role::Ark, Some(0)),
-    };
+    let path = (role != Role::Ark).then_some(0);
     let key = template::public_key(line, role);
     let usage = KeyUsages::KeyCertSign | KeyUsages::CRLSign;
     let constraints = BasicConstraints { ca: true, path_len_constraint: path };
@@ -200,7 +204,7 @@ pub fn make_root(line: ProductLine, role: Role) -> Certificate {
     Template {
         // "TEST" in hexadecimal speech.
         serial: alloc::vec![0x7e, 0x57, line as u8, role as u8],
-        issuer: template::name(&root.common_name(issuer)),
+        issuer: template::name(&root.common_name(Role::Ark)),
         subject: template::name(&root.common_name(role)),
         not_before: VALID_FROM,
         not_after: VALID_UNTIL,
@@ -208,7 +212,6 @@ pub fn make_root(line: ProductLine, role: Role) -> Certificate {
         extensions,
         ..Template::default()
     }
-    .sign(line, issuer)
 }
 
 /// The organisation in TEST names.

@@ -135,7 +135,8 @@ impl Certificate {
 
     /// What is signed, with which algorithm, and the signature.
     pub(crate) fn signed(&self) -> (&[u8], &AlgorithmIdentifierOwned, &[u8]) {
-        (&self.signed, self.x509.signature_algorithm(), self.x509.signature().raw_bytes())
+        // Bits that are declared unused would be a second form of the same certificate.
+        (&self.signed, self.x509.signature_algorithm(), self.x509.signature().as_bytes().unwrap_or_default())
     }
 
     /// notBefore and notAfter.
@@ -206,7 +207,7 @@ impl Crl {
     }
 
     pub(crate) fn signed(&self) -> (&[u8], &AlgorithmIdentifierOwned, &[u8]) {
-        (&self.signed, &self.list.signature_algorithm, self.list.signature.raw_bytes())
+        (&self.signed, &self.list.signature_algorithm, self.list.signature.as_bytes().unwrap_or_default())
     }
 
     /// Whether both places that name the signature algorithm agree.

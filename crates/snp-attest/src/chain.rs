@@ -274,10 +274,11 @@ fn check_signature(
 
 fn check_authority(authority: &Certificate, role: Role, ark: &Certificate, root: &Root) -> Result<String, Failure> {
     check_form(authority, role, ark, root)?;
-    let constraints = extension::<BasicConstraints>(authority, BASIC_CONSTRAINTS);
-    let usage = extension::<KeyUsage>(authority, KEY_USAGE);
-    if !constraints.is_some_and(|constraints| constraints.ca) || !usage.is_some_and(|usage| usage.key_cert_sign()) {
-        return Err(Failure::NotAnAuthority { role });
+    if !extension::<BasicConstraints>(authority, BASIC_CONSTRAINTS).is_some_and(|constraints| constraints.ca) {
+        return Err(Failure::NotAnAuthority { role, missing: "cA in basicConstraints" });
+    }
+    if !extension::<KeyUsage>(authority, KEY_USAGE).is_some_and(|usage| usage.key_cert_sign()) {
+        return Err(Failure::NotAnAuthority { role, missing: "keyCertSign in keyUsage" });
     }
     check_signature(authority, role, ark, Role::Ark)?;
     Ok(format!("{}, signed by the ARK", authority.common_name()))

@@ -264,10 +264,12 @@ failures! {
         got: String,
     } = "issuer-name";
     /// A certificate that signs certificates is not marked so.
-    #[error("{role}: not marked as a certificate authority that signs certificates (basicConstraints, keyUsage)")]
+    #[error("{role}: not marked as a certificate authority that signs certificates: no {missing}")]
     NotAnAuthority {
         /// Which.
         role: Role,
+        /// The mark that is missing.
+        missing: &'static str,
     } = "not-an-authority";
     /// An endorsement key's certificate is marked as an authority.
     #[error("{role}: an endorsement key is marked as a certificate authority")]

@@ -1,5 +1,6 @@
 //! The `snp` command: launch, measure and check SEV-SNP guests.
 
+mod certs;
 mod deferred;
 mod diff;
 mod example;
@@ -10,12 +11,15 @@ mod html;
 mod id_block;
 mod igvm;
 mod input;
+mod kds;
 mod launch;
 mod map;
 mod measure;
 mod profiles;
 mod replay;
 mod run;
+mod report;
+mod verify;
 mod vmsa;
 
 use std::process::ExitCode;
@@ -52,6 +56,17 @@ enum Command {
     Diff(Deferred<diff::DiffArgs>),
     /// List the VMSA profiles (VMM and era) and the IGVM loaders that measure and explain know.
     Profiles(Deferred<profiles::ProfilesArgs>),
+    /// Verify an attestation report against AMD's roots and what you ask of it.
+    Verify(Deferred<verify::VerifyArgs>),
+    /// Look at attestation reports.
+    #[command(subcommand)]
+    Report(Deferred<report::ReportCommand>),
+    /// Certificates of the software platform's TEST endorsement.
+    #[command(subcommand)]
+    Certs(Deferred<certs::CertsCommand>),
+    /// A key distribution service for the software platform.
+    #[command(subcommand)]
+    Kds(Deferred<kds::KdsCommand>),
     /// Make, show, change, compare and check VMSA pages, the state in which a processor starts.
     #[command(subcommand)]
     Vmsa(Deferred<vmsa::VmsaCommand>),
@@ -79,6 +94,10 @@ fn main() -> ExitCode {
         Command::Explain(args) => explain::run(&args),
         Command::Diff(args) => diff::run(&args),
         Command::Profiles(args) => profiles::run(&args),
+        Command::Verify(args) => verify::run(&args),
+        Command::Report(command) => report::run(&command),
+        Command::Certs(command) => certs::run(&command),
+        Command::Kds(command) => kds::run(&command),
         Command::IdBlock(command) => id_block::run(&command),
         Command::Igvm(command) => igvm::run(&command),
         Command::Vmsa(command) => vmsa::run(&command),

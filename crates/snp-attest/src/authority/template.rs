@@ -133,12 +133,25 @@ impl Template {
 /// A revocation list before it is signed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TemplateCrl {
+    /// The algorithm, in both places.
+    pub algorithm: AlgorithmIdentifierOwned,
     /// thisUpdate.
     pub this_update: UnixTime,
     /// nextUpdate.
     pub next_update: Option<UnixTime>,
     /// Serial numbers, and since when.
     pub revoked: Vec<(Vec<u8>, UnixTime)>,
+}
+
+impl Default for TemplateCrl {
+    fn default() -> Self {
+        Self {
+            algorithm: algorithm(),
+            this_update: super::VALID_FROM,
+            next_update: Some(super::VALID_UNTIL),
+            revoked: Vec::new(),
+        }
+    }
 }
 
 impl TemplateCrl {
@@ -155,7 +168,7 @@ impl TemplateCrl {
         let revoked: Vec<_> = revoked.collect();
         let list = TbsCertList {
             version: Version::V2,
-            signature: algorithm(),
+            signature: self.algorithm.clone(),
             issuer: name(&Root::of(line, true).common_name(issuer)),
             this_update: time(self.this_update),
             next_update: self.next_update.map(time),
@@ -163,7 +176,7 @@ impl TemplateCrl {
             crl_extensions: None,
         };
         let signature = sign(line, issuer, &list.to_der().expect("a list"));
-        let list = CertificateList { tbs_cert_list: list, signature_algorithm: algorithm(), signature };
+        let list = CertificateList { tbs_cert_list: list, signature_algorithm: self.algorithm.clone(), signature };
         Crl::from_der(&list.to_der().expect("a list")).expect("what was written can be read")
     }
 }

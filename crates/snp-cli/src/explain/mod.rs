@@ -6,11 +6,12 @@ mod progress;
 
 pub(crate) use expect::parse as expected;
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
-use clap::Args;
+use clap::{Args, FromArgMatches};
 use snp_abi::LaunchDigest;
 use snp_explain::{Answer, Image, Kernel, Question};
 use snp_image::{Igvm, Ovmf};
@@ -93,6 +94,29 @@ pub(crate) fn run(args: &ExplainArgs) -> Result<ExitCode> {
     })
 }
 
+/// An explanation for another command to tell.
+pub(crate) struct Explained {
+    /// For people.
+    pub(crate) text: String,
+    /// For programs.
+    pub(crate) document: serde_json::Value,
+}
+
+/// Which launch of an image, described by options of `snp explain`, gives a digest.
+pub(crate) fn explained(
+    digest: LaunchDigest,
+    image: impl Iterator<Item = (&'static str, OsString)>,
+) -> Result<Explained> {
+    let command = ExplainArgs::augment_args(clap::Command::new("explain").no_binary_name(true));
+    let options = image.chain([("--digest", digest.to_string().into())]);
+    let matches = command.try_get_matches_from(options.flat_map(|(name, value)| [OsString::from(name), value]))?;
+    let question = question(&ExplainArgs::from_arg_matches(&matches)?)?;
+    let observer = progress::Bar::new()?;
+    let answer = snp_explain::explain(&question, &observer);
+    observer.finish();
+    output::explained(&question, &answer)
+}
+
 fn question(args: &ExplainArgs) -> Result<Question> {
     let digest = match (&args.digest, &args.report) {
         (Some(digest), _) => *digest,
@@ -129,16 +153,13 @@ fn igvm(args: &ExplainArgs, path: &Path) -> Result<Image> {
 }
 
 /// MEASUREMENT of an attestation report.
-///
-/// # Source
-/// AMD 56860, "ATTESTATION_REPORT Structure": 0x4a0 bytes, VERSION at 0, MEASUREMENT at 0x90.
 fn report_measurement(path: &Path) -> Result<[u8; 48]> {
-    let report = input::read_exact::<0x4a0>(path, "attestation report")?;
-    let version = u32::from_le_bytes(report[..4].try_into().expect("four bytes"));
+    let report = crate::report::read(path)?;
     ensure!(
-        (2..=5).contains(&version),
-        "attestation report {}: VERSION at offset 0x0 is {version}, want 2 to 5",
-        path.display()
+        report.version.is_known(),
+        "attestation report {}: VERSION at offset 0x0 is {}, want 2 to 5",
+        path.display(),
+        report.version
     );
-    Ok(report[0x90..0xc0].try_into().expect("48 bytes"))
+    Ok(report.measurement.0)
 }

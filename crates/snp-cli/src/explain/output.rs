@@ -38,6 +38,11 @@ pub(super) fn print(
     Ok(std::io::stdout().write_all(text.as_bytes())?)
 }
 
+/// For another command to tell.
+pub(super) fn explained(question: &Question, answer: &Answer) -> Result<super::Explained> {
+    Ok(super::Explained { text: text(question, answer, None), document: document(question, answer, None) })
+}
+
 /// The launch that was expected, and its digest.
 struct Expected<'a> {
     launch: &'a Launch,

@@ -4,11 +4,13 @@ mod args;
 mod output;
 mod snp;
 
+use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail, ensure};
-use snp_abi::Vmsa;
+use clap::{Args, FromArgMatches};
+use snp_abi::{LaunchDigest, Vmsa};
 use snp_image::{KernelHashes, Ovmf, OvmfError, sev_digest, sev_es_digests};
 use snp_launch::LaunchPlan;
 use snp_vmsa::cpu;
@@ -50,6 +52,20 @@ pub(crate) fn run(args: &MeasureArgs) -> Result<ExitCode> {
     }
     output::print(args, &measured)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The launch digests of a launch that is described by options of `snp measure`.
+pub(crate) fn predict(options: impl Iterator<Item = (&'static str, OsString)>) -> Result<Vec<LaunchDigest>> {
+    let command = MeasureArgs::augment_args(clap::Command::new("measure").no_binary_name(true));
+    let options = options.flat_map(|(name, value)| [OsString::from(name), value]);
+    let matches = command.try_get_matches_from(options)?;
+    let args = MeasureArgs::from_arg_matches(&matches)?;
+    check(&args)?;
+    let measured = snp::measure(&args)?;
+    let digest = |(_, digest): (Option<u32>, Vec<u8>)| {
+        LaunchDigest(digest.try_into().expect("a digest of SEV-SNP has 48 bytes"))
+    };
+    Ok(measured.digests.into_iter().map(digest).collect())
 }
 
 /// Options that do not go together, in the words of the tool whose options they are.

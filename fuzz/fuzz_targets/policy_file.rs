@@ -1,0 +1,14 @@
+//! Any text as a policy file, a list of TCB levels and REPORT_DATA.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|data: &[u8]| {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    if let Ok(policy) = snp_policy::parse(text) {
+        assert_eq!(snp_policy::parse(text).as_ref(), Ok(&policy));
+    }
+    let _ = snp_policy::min_tcb(text);
+    let _ = snp_policy::report_data(text);
+    let _ = snp_policy::forbidden(text.split(','));
+});
