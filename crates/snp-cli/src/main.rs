@@ -17,8 +17,8 @@ mod map;
 mod measure;
 mod profiles;
 mod replay;
-mod run;
 mod report;
+mod run;
 mod verify;
 mod vmsa;
 
