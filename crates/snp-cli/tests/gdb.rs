@@ -22,6 +22,7 @@ struct Guest {
 }
 
 impl Guest {
+    #[expect(clippy::zombie_processes, reason = "a test that fails leaves it behind; `end` waits for it")]
     fn start() -> Self {
         let arguments = ["run", "--example", "smp", "--vcpus", "2", "--gdb", "127.0.0.1:0", "--timeout", "100"];
         let mut snp = Command::new(env!("CARGO_BIN_EXE_snp"))

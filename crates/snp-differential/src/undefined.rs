@@ -129,6 +129,10 @@ mod tests {
                 let (ours, theirs) = (undefined(&item.instruction), iced_flags(item.instruction.rflags_undefined()));
                 // iced has flags of counts in a register as written, if the count may be 0.
                 let shift = may_leave_flags(&item.instruction);
+                // BT and its kin: ZF is undefined in AMD's manual, unaffected in Intel's, which iced follows.
+                let bits =
+                    matches!(item.instruction.mnemonic(), Mnemonic::Bt | Mnemonic::Btc | Mnemonic::Btr | Mnemonic::Bts);
+                let ours = if bits { ours & !ZF } else { ours };
                 assert!(shift || ours & !theirs == 0, "{} {ours:#x} {theirs:#x}", item.instruction);
             }
         }

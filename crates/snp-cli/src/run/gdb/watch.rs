@@ -39,8 +39,8 @@ impl Watchpoints {
                     WatchKind::Read => access.reads,
                     WatchKind::ReadWrite => true,
                 };
-                right && access.address.wrapping_sub(start) < len
-                    || right && start.wrapping_sub(access.address) < access.len
+                let meet = access.address.wrapping_sub(start) < len || start.wrapping_sub(access.address) < access.len;
+                right && meet
             })
         };
         self.ranges.iter().find(|range| hits(range)).map(|(start, _, kind)| (*kind, *start))
