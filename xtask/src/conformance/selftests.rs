@@ -38,6 +38,9 @@ struct Expectation {
     /// Of `snp exec`.
     #[serde(default)]
     options: Vec<String>,
+    /// It is not run, for the reason given: its result depends on how fast the machine is.
+    #[serde(default)]
+    slow: bool,
     /// What a test has to say that is not expected to pass.
     #[serde(default)]
     says: String,
@@ -50,6 +53,11 @@ pub(super) fn run(programs: &Programs, artifacts: &Artifacts, table: &mut Table)
     for expectation in expectations.test {
         let path = tests.join(&expectation.name);
         ensure!(path.is_file(), "{} was not built", expectation.name);
+        if expectation.slow {
+            let Expectation { name, expect, reason, .. } = expectation;
+            table.push(Row { name, expected: expect, found: Verdict::Skip, reason });
+            continue;
+        }
         let output = process::command("timeout")
             .arg(SECONDS)
             .arg(&programs.snp)
