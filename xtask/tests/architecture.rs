@@ -45,7 +45,7 @@ const RULES: &[Rule] = &[
     },
     Rule {
         name: "snp-shim",
-        uses: &["snp-abi", "snp-asp", "snp-memory", "snp-softkvm", "snp-transcript"],
+        uses: &["snp-abi", "snp-asp", "snp-memory", "snp-sev-guest", "snp-softkvm", "snp-transcript"],
         tests_use: &["snp-launch", "snp-vmsa"],
     },
     Rule { name: "snp-kvm", uses: &["snp-abi", "snp-launch", "snp-sha384"], tests_use: &[] },
@@ -68,6 +68,7 @@ const RULES: &[Rule] = &[
             "snp-launch",
             "snp-policy",
             "snp-reference",
+            "snp-sev-guest",
             "snp-sha384",
             "snp-softkvm",
             "snp-transcript",
