@@ -106,7 +106,8 @@ impl Node {
 
 /// Opens a file for writing.
 fn begin(name: &str, attribute: Attribute, close_on_exec: bool) -> Result<i32, Errno> {
-    let (mut stream, answer) = send(&Call::OpenForWriting { name: name.to_owned(), attribute }).map_err(|_| Errno::EIO)?;
+    let (mut stream, answer) =
+        send(&Call::OpenForWriting { name: name.to_owned(), attribute }).map_err(|_| Errno::EIO)?;
     answer.data()?;
     let _ = stream.flush();
     if !close_on_exec {

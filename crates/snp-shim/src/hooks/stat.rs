@@ -5,8 +5,8 @@ use std::ffi::{c_char, c_int, c_uint, c_void};
 
 use libc::{stat as Stat, statx as Statx};
 
-use super::{answer, guarded};
 use super::open::find;
+use super::{answer, guarded};
 use crate::files::File;
 use crate::real;
 
