@@ -7,6 +7,9 @@ use std::process::Output;
 
 use common::{Firmware, snp, stdout};
 use snp_abi::{AttestationReport, ReportVersion, SigningKey};
+use snp_attest::certificate::Certificate;
+use snp_attest::chain::{Certificates, Trust};
+use snp_attest::policy::Policy;
 use zerocopy::FromBytes;
 
 fn text(bytes: &[u8]) -> String {
@@ -51,7 +54,8 @@ fn what_the_guest_asks_for_is_in_it() {
     for version in 2..=5 {
         let version_text = version.to_string();
         let data = "d5".repeat(64);
-        let options = ["--report-version", &version_text, "--vmpl", "3", "--report-data", &data, "--report-key", "vlek"];
+        let options =
+            ["--report-version", &version_text, "--vmpl", "3", "--report-data", &data, "--report-key", "vlek"];
         let (report, _) = report(directory.path(), &options);
         assert_eq!((report.version.0, report.vmpl, report.report_data), (version, 3, [0xd5; 64]));
         assert_eq!(report.signer_info.signing_key(), SigningKey::VLEK);
@@ -83,6 +87,42 @@ fn what_cannot_be_is_unusable() {
         assert!(text(&output.stderr).contains(message), "{options:?}: {}", text(&output.stderr));
     }
     assert!(!directory.path().join("r").exists());
+}
+
+/// The certificates are of the key that signed: snp-attest verifies the report with them, and with no others.
+#[test]
+fn certificates_come_with_the_report() {
+    let directory = tempfile::tempdir().unwrap();
+    for (key, platform, files) in [
+        ("vcek", "milan", ["ark.pem", "ask.pem", "vcek.pem"]),
+        ("vcek", "turin", ["ark.pem", "ask.pem", "vcek.pem"]),
+        ("vlek", "genoa", ["ark.pem", "asvk.pem", "vlek.pem"]),
+    ] {
+        let certs = format!("{key}-{platform}");
+        report(directory.path(), &["--platform", platform, "--report-key", key, "--certs", &certs]);
+        let written = std::fs::read_dir(directory.path().join(&certs)).unwrap();
+        let mut written: Vec<_> = written.map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
+        written.sort();
+        assert_eq!(written, files);
+        let bytes = std::fs::read(directory.path().join("report.bin")).unwrap();
+        let certificate = |name| {
+            let pem = std::fs::read_to_string(directory.path().join(&certs).join(name)).ok()?;
+            Some(Certificate::from_pem(&pem).unwrap())
+        };
+        let certificates = Certificates {
+            ark: certificate("ark.pem"),
+            ask: certificate("ask.pem"),
+            asvk: certificate("asvk.pem"),
+            vcek: certificate("vcek.pem"),
+            vlek: certificate("vlek.pem"),
+        };
+        let verdict = |test_roots| {
+            let trust = Trust { test_roots, ..Trust::default() };
+            snp_attest::report::verify(&bytes, &certificates, &trust, &Policy::default())
+        };
+        assert!(verdict(true).passed(), "{:?}", verdict(true));
+        assert!(verdict(true).test_root && !verdict(false).passed());
+    }
 }
 
 /// Firmware whose metadata has no secrets page: its guest has no keys.

@@ -39,6 +39,10 @@ pub(crate) struct AttestArgs {
     /// The key that signs: the chip's VCEK, or a cloud provider's VLEK.
     #[arg(long, requires = "report", value_enum, default_value_t = KeyName::Vcek, value_name = "KEY")]
     report_key: KeyName,
+
+    /// Write the TEST certificates of the key that signs here: ark.pem, ask.pem and vcek.pem, or asvk.pem and vlek.pem.
+    #[arg(long, requires = "report", value_name = "DIR")]
+    certs: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -78,6 +82,9 @@ impl AttestArgs {
         let (Some(path), Some(vm)) = (&self.report, vm) else { return Ok(None) };
         let report = self.ask(vm).context("--report")?;
         input::write(path, "report", report.as_bytes())?;
+        if let Some(directory) = &self.certs {
+            attestation::write_chain(directory, &attestation::chain(&vm.endorsement())?)?;
+        }
         Ok(Some(WrittenReport {
             file: path.display().to_string(),
             version: report.version.0,
