@@ -324,10 +324,12 @@ const UNSAFE: &[&str] = &[
     "crates/snp-shim/src/hooks/mod.rs",
     "crates/snp-shim/src/hooks/open.rs",
     "crates/snp-shim/src/hooks/descriptors.rs",
+    "crates/snp-shim/src/hooks/directories.rs",
     "crates/snp-shim/src/hooks/guest_memfd.rs",
     "crates/snp-shim/src/hooks/msrs.rs",
     "crates/snp-shim/src/hooks/stat.rs",
     "crates/snp-shim/src/hooks/signals.rs",
+    "crates/snp-shim/src/hooks/write.rs",
     "crates/snp-shim/src/cpuid/patch.rs",
     "crates/snp-shim/src/cpuid/handler.rs",
 ];

@@ -240,10 +240,10 @@ fn user_space_gives_the_certificates() {
     guest.want_report(&request);
     for (errno, expected) in [(28, (0, 1 << 32, 9)), (11, (0, 2 << 32, 2)), (5, (0, 0xffff_ffff << 32, 2))] {
         let (guest, _) = ask(9, errno);
-        let (info_1, info_2, rbx) = guest.spins();
+        let (info_1, info_2, pages_needed) = guest.spins();
         assert_eq!((info_1, info_2), (expected.0, expected.1), "errno {errno}");
         if errno == 28 {
-            assert_eq!(rbx, expected.2);
+            assert_eq!(pages_needed, expected.2);
         }
         assert_eq!(guest.frame(RESPONSE), [0; PAGE_SIZE]);
     }

@@ -81,8 +81,14 @@ static void reports(int fd)
     WANT(ask(fd, SNP_GET_REPORT, &request, &data, response) == 0 && word(response, 0) == 0);
 
     struct snp_ext_report_req extended = {.data = data};
+    static unsigned char certificates[0x4000];
+    /* Without room for certificates, how much they take. */
+    WANT(ask(fd, SNP_GET_EXT_REPORT, &request, &extended, response) == -1 && errno == EIO);
+    WANT(exitinfo2(&request) == 1ull << 32 && extended.certs_len != 0 && extended.certs_len % 4096 == 0);
+    extended.certs_address = (uint64_t)certificates;
     WANT(ask(fd, SNP_GET_EXT_REPORT, &request, &extended, response) == 0 && word(response, 4) == 0x4a0);
-    extended.certs_address = (uint64_t)response;
+    /* The first entry: its certificate is inside of the table. */
+    WANT(word(certificates, 16) >= 24 && word(certificates, 16) + word(certificates, 20) <= extended.certs_len);
     extended.certs_len = 100;
     WANT(ask(fd, SNP_GET_EXT_REPORT, &request, &extended, response) == -1 && errno == EINVAL);
 }
