@@ -71,7 +71,7 @@ pub(crate) struct LaunchArgs {
     pub(super) id_auth: Option<PathBuf>,
 
     #[command(flatten)]
-    pub(super) attest: AttestArgs,
+    pub(crate) attest: AttestArgs,
 
     /// Print JSON (docs/json.md) instead of text.
     #[arg(long)]

@@ -64,7 +64,7 @@ pub(crate) struct WrittenReport {
 
 impl AttestArgs {
     /// Whether a report is wanted.
-    pub(super) fn wanted(&self) -> bool {
+    pub(crate) fn wanted(&self) -> bool {
         self.report.is_some()
     }
 
