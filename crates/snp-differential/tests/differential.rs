@@ -27,7 +27,7 @@ fn compare(seed: u64) {
 }
 
 #[test]
-#[ignore = "one or two of 50 000 sequences differ: which fault of several comes first, and TOP after a faulting MASKMOVQ"]
+#[ignore = "some sequences differ: 20 of a million; docs/limitations.md has the causes"]
 fn the_model_does_what_this_machine_does() {
     compare(1);
 }
