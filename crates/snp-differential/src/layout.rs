@@ -22,8 +22,8 @@ pub const READ_ONLY_LEN: usize = PAGE;
 pub const STACK: u64 = 0x3000_0000;
 /// Bytes there.
 pub const STACK_LEN: usize = 2 * PAGE;
-/// Where a sequence jumps when it is done.
-pub const EXIT: u64 = 0x4000_0000;
+/// Where a sequence jumps when it is done: no sum of pointers leads there.
+pub const EXIT: u64 = 0x5a5a_0000;
 /// Bytes of a memory image: data that may be written, then the stack.
 pub const IMAGE_LEN: usize = DATA_LEN + STACK_LEN;
 /// All memory that a sequence may change, as results number it: image, then code.

@@ -132,6 +132,11 @@ impl Model {
         }
     }
 
+    /// Whether the case that ran last wrote to the code pages.
+    pub fn wrote_code(&self) -> bool {
+        self.before[IMAGE_LEN..] != self.after[IMAGE_LEN..]
+    }
+
     /// Runs a case.
     ///
     /// # Errors

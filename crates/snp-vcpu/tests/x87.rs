@@ -159,3 +159,23 @@ fn a_store_that_faults_changes_nothing() {
     let extended = &machine.state.extended;
     assert_eq!((extended.fsw, extended.ftw), (7 << 11, 0x80));
 }
+
+/// As processors of family 19h do, where `cargo xtask differential` found it.
+#[test]
+fn a_denormal_in_memory_is_loaded_though_its_exception_is_raised() {
+    let mut machine = Machine::long(|a| {
+        a.fninit().unwrap();
+        a.push(0x37d).unwrap();
+        a.fldcw(word_ptr(rsp)).unwrap();
+        a.mov(qword_ptr(rsp), 1).unwrap();
+        a.fld(qword_ptr(rsp)).unwrap();
+        a.fnstsw(ax).unwrap();
+        a.hlt().unwrap();
+    });
+    assert!(matches!(machine.run(), Exit::Halt { .. }));
+    // Top 7, DE, and the summary of what is not masked.
+    assert_eq!(machine.state.gpr[State::RAX] & 0xffff, 0xb882);
+    assert_eq!(machine.state.extended.ftw, 0x80);
+    // 2^-1074.
+    assert_eq!(machine.state.extended.x87[7], [0, 0, 0, 0, 0, 0, 0, 0x80, 0xcd, 0x3b]);
+}

@@ -250,7 +250,10 @@ impl Cpu<'_> {
         if self.mode.bits == 64 {
             let base = if segment >= Segments::FS { register.base } else { 0 };
             let address = base.wrapping_add(offset);
-            if self.is_canonical(address) && self.is_canonical(address.wrapping_add(len - 1)) {
+            let canonical =
+                |address: u64| self.is_canonical(address) && self.is_canonical(address.wrapping_add(len - 1));
+            // With FS and GS the offset as well, though only the sum is used: so do processors of family 19h.
+            if canonical(address) && (base == 0 || canonical(offset)) {
                 return Ok(address);
             }
             return Err(segment_fault(segment));

@@ -53,7 +53,8 @@ impl Cpu<'_> {
         let memory = (0..i.op_count()).any(|index| i.op_kind(index) == OpKind::Memory);
         let alignment = alignment(i);
         if memory && alignment > 1 {
-            let Ok(address) = self.operand_address(i, 1, AccessKind::Read) else { return Ok(()) };
+            let len = (i.memory_size().size() as u64).max(1);
+            let Ok(address) = self.operand_address(i, len, AccessKind::Read) else { return Ok(()) };
             aligned(address, alignment)?;
         }
         self.check_stack(i)
@@ -77,16 +78,18 @@ impl Cpu<'_> {
         if ports || strings.repeated && self.string_count(strings) == 0 {
             return Ok(());
         }
-        let size = strings.size as u64;
-        if (0..2).any(|index| matches!(i.op_kind(index), OpKind::MemorySegRSI | OpKind::MemorySegESI))
-            && let Ok(address) = self.source(strings)
-        {
-            aligned(address, size)?;
-        }
-        if (0..2).any(|index| matches!(i.op_kind(index), OpKind::MemoryESRDI | OpKind::MemoryESEDI))
-            && let Ok(address) = self.destination(strings, AccessKind::Read)
-        {
-            aligned(address, size)?;
+        let has = |kinds: [OpKind; 2]| (0..2).any(|index| kinds.contains(&i.op_kind(index)));
+        let from = has([OpKind::MemorySegRSI, OpKind::MemorySegESI]).then(|| self.source(strings));
+        let to = has([OpKind::MemoryESRDI, OpKind::MemoryESEDI]).then(|| self.destination(strings, AccessKind::Read));
+        // In the order in which they are touched: CMPS begins with its second operand.
+        let compares = from.is_some() && i.op0_kind() != OpKind::MemoryESRDI && i.op0_kind() != OpKind::MemoryESEDI;
+        let touched = if compares { [to, from] } else { [from, to] };
+        for address in touched.into_iter().flatten() {
+            let Ok(address) = address else { return Ok(()) };
+            aligned(address, strings.size as u64)?;
+            if self.probe(address, strings.size, AccessKind::Read).is_err() {
+                return Ok(());
+            }
         }
         Ok(())
     }

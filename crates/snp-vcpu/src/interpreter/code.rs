@@ -175,7 +175,8 @@ fn decode_block(cpu: &Cpu<'_>, bytes: &[u8]) -> Vec<Decoded> {
     let mut decoder = Decoder::with_ip(bits, bytes, cpu.state.rip, DecoderOptions::AMD);
     let mut block = Vec::new();
     while block.len() < LONGEST_BLOCK {
-        let instruction = decoder.decode();
+        let position = decoder.position();
+        let instruction = exchange_or_pause(decoder.decode(), bits, &bytes[position..]);
         if decoder.last_error() == DecoderError::NoMoreBytes {
             break;
         }
@@ -186,6 +187,17 @@ fn decode_block(cpu: &Cpu<'_>, bytes: &[u8]) -> Vec<Decoded> {
         }
     }
     block
+}
+
+/// 90h with REX.B exchanges R8, whatever other prefix it has: only without it F3h makes a PAUSE of it, which the decoder does not
+/// look at (AMD 24594, "XCHG", "PAUSE").
+fn exchange_or_pause(instruction: Instruction, bits: u32, bytes: &[u8]) -> Instruction {
+    if instruction.mnemonic() != Mnemonic::Pause {
+        return instruction;
+    }
+    let options = DecoderOptions::AMD | DecoderOptions::NO_PAUSE;
+    let other = Decoder::with_ip(bits, bytes, instruction.ip(), options).decode();
+    if other.mnemonic() == Mnemonic::Nop { instruction } else { other }
 }
 
 /// Whether what follows may be elsewhere, or be decoded otherwise.
@@ -230,7 +242,7 @@ impl Cpu<'_> {
         let page = self.fetch_page(next)?;
         page.read(0, &mut bytes[near..]);
         let mut decoder = Decoder::with_ip(self.mode.bits, &bytes, self.state.rip, DecoderOptions::AMD);
-        let instruction = decoder.decode();
+        let instruction = exchange_or_pause(decoder.decode(), self.mode.bits, &bytes);
         if decoder.last_error() == DecoderError::NoMoreBytes {
             // Longer than an instruction may be.
             return Err(Exception::general_protection(0).into());

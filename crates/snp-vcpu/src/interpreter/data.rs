@@ -263,7 +263,7 @@ impl Cpu<'_> {
         } else {
             let expected = u128::from(gpr[0]) | u128::from(gpr[2]) << 64;
             let new = u128::from(gpr[3]) | u128::from(gpr[1]) << 64;
-            let address = self.operand_address(i, 16, AccessKind::Write)?;
+            let address = self.aligned(i, 16, 16, AccessKind::Write).map_err(Fault::from)?;
             let old = self.compare_exchange_16(address, expected, new)?;
             if old != expected {
                 (self.state.gpr[0], self.state.gpr[2]) = (old as u64, (old >> 64) as u64);

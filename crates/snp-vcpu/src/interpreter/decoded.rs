@@ -121,7 +121,8 @@ impl Decoded {
         if self.index != NONE {
             address = address.wrapping_add(cpu.state.gpr[(self.index & 15) as usize] << (self.scale & 3));
         }
-        if self.segment != NONE {
+        // An offset that is not canonical itself remains, see `Cpu::linear_in`.
+        if self.segment != NONE && cpu.is_canonical(address) {
             address = address.wrapping_add(cpu.state.segments[usize::from(self.segment)].base);
         }
         address

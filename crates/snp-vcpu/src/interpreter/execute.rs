@@ -1,6 +1,6 @@
 //! Which group of instructions an instruction belongs to.
 
-use iced_x86::{CpuidFeature, DecoderError, Instruction, Mnemonic};
+use iced_x86::{CpuidFeature, Instruction, Mnemonic};
 
 use super::cpu::*;
 use super::decoded::{Decoded, Handler};
@@ -111,6 +111,5 @@ fn extended_areas(cpu: &mut Cpu<'_>, decoded: &Decoded) -> Done {
 /// No instruction.
 fn undefined(_cpu: &mut Cpu<'_>, decoded: &Decoded) -> Done {
     debug_assert!(decoded.instruction.is_invalid());
-    let _ = DecoderError::None;
     Err(ud())
 }

@@ -74,7 +74,14 @@ impl Operands for Cpu<'_> {
 }
 
 impl Cpu<'_> {
-    fn aligned(&mut self, instruction: &Instruction, len: u64, alignment: u64, kind: AccessKind) -> Result<u64, Trap> {
+    /// The linear address of an operand that must be aligned.
+    pub(super) fn aligned(
+        &mut self,
+        instruction: &Instruction,
+        len: u64,
+        alignment: u64,
+        kind: AccessKind,
+    ) -> Result<u64, Trap> {
         // Of an address that is wrong in more than one way, its alignment counts.
         if alignment > 1 && self.is_64_bit() {
             let segment = self.state.segments[segment_index(instruction.memory_segment())];

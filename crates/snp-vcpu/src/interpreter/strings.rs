@@ -149,8 +149,10 @@ impl Cpu<'_> {
         let size = strings.size;
         match i.mnemonic() {
             Mnemonic::Movsb | Mnemonic::Movsw | Mnemonic::Movsd | Mnemonic::Movsq => {
-                let (from, to) = (self.source(strings)?, self.destination(strings, AccessKind::Write)?);
+                // The source is read before the destination's address is looked at.
+                let from = self.source(strings)?;
                 let value = self.read(from, size)?;
+                let to = self.destination(strings, AccessKind::Write)?;
                 self.write(to, value, size)?;
                 self.advance(RSI, strings, 1);
                 self.advance(RDI, strings, 1);
@@ -174,8 +176,11 @@ impl Cpu<'_> {
                 return Ok(true);
             }
             Mnemonic::Cmpsb | Mnemonic::Cmpsw | Mnemonic::Cmpsd | Mnemonic::Cmpsq => {
-                let (from, to) = (self.source(strings)?, self.destination(strings, AccessKind::Read)?);
-                let (a, b) = (self.read(from, size)?, self.read(to, size)?);
+                // Processors touch the second operand first: it is the one whose fault is told if both have one.
+                let to = self.destination(strings, AccessKind::Read)?;
+                let b = self.read(to, size)?;
+                let from = self.source(strings)?;
+                let a = self.read(from, size)?;
                 self.compare(a, b, size);
                 self.advance(RSI, strings, 1);
                 self.advance(RDI, strings, 1);

@@ -319,22 +319,21 @@ pub(super) fn round_extended(number: &Number, control: Control) -> Outcome<F80> 
     let bits = control.precision();
     let rounded = round(number, &Format { bits, least: 1 - BIAS, most: BIAS }, control);
     let significand = rounded.significand << (64 - bits);
-    let value = if rounded.infinite {
-        F80::infinity(number.negative)
-    } else if significand & INTEGER == 0 {
-        F80 { negative: number.negative, exponent: 0, significand }
-    } else {
-        extended(number.negative, rounded.exponent, significand)
-    };
-    Outcome { value, exceptions: rounded.exceptions, up: rounded.up }
-}
-
-/// A register, also from an exponent that even wrapping did not bring into range.
-fn extended(negative: bool, exponent: i32, significand: u64) -> F80 {
-    match exponent + BIAS {
-        biased @ 1..=0x7ffe => F80 { negative, exponent: biased as u16, significand },
-        ..=0 => F80::zero(negative),
-        _ => F80::infinity(negative),
+    let Rounded { exceptions, up, .. } = rounded;
+    if rounded.infinite {
+        return Outcome { value: F80::infinity(number.negative), exceptions, up };
+    }
+    let negative = number.negative;
+    match rounded.exponent + BIAS {
+        _ if significand & INTEGER == 0 => {
+            Outcome { value: F80 { negative, exponent: 0, significand }, exceptions, up }
+        }
+        biased @ 1..=0x7ffe => {
+            Outcome { value: F80 { negative, exponent: biased as u16, significand }, exceptions, up }
+        }
+        // FSCALE: even wrapping does not bring the exponent into range, and the result is not exact.
+        ..=0 => Outcome { value: F80::zero(negative), exceptions: exceptions | PE, up: false },
+        _ => Outcome { value: F80::infinity(negative), exceptions: exceptions | PE, up: true },
     }
 }
 

@@ -123,7 +123,8 @@ impl Unit {
             if self.overflow() {
                 self.push(F80::INDEFINITE);
             }
-        } else if self.note(outcome.exceptions, outcome.up) {
+        } else if self.note(outcome.exceptions, outcome.up) || outcome.exceptions == DE {
+            // A denormal in memory is normal in a register: it is loaded even if its exception is unmasked.
             self.push(outcome.value);
         }
     }

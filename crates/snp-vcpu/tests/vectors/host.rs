@@ -17,6 +17,7 @@ pub(crate) const PLACE: u64 = 256;
 const MEMORY: usize = 1536;
 
 /// What the stub loads before the instruction and stores after it.
+#[derive(Clone)]
 #[repr(C, align(64))]
 pub(crate) struct Frame {
     /// As XSAVE lays it out: x87, SSE, AVX.
