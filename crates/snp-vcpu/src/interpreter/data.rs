@@ -19,6 +19,12 @@ impl Cpu<'_> {
                 let value = self.operand(i, 1)?;
                 self.set_register(i.op0_register(), value);
             }
+            // Reads the 32 bits that its form with other operand sizes reads, and takes half of them.
+            Mnemonic::Movsxd if i.code() == Code::Movsxd_r16_rm16 && i.op1_kind() == OpKind::Memory => {
+                let address = self.operand_address(i, 4, AccessKind::Read)?;
+                let value = self.read(address, 4)?;
+                self.set_register(i.op0_register(), value);
+            }
             Mnemonic::Movsx | Mnemonic::Movsxd => {
                 let value = extend(self.operand(i, 1)?, self.operand_len(i, 1));
                 self.set_register(i.op0_register(), value);
