@@ -5,13 +5,14 @@ use std::fs;
 use std::path::Path;
 
 use snp_abi::kvm::*;
-use snp_abi::{GuestPolicy, PageType, ProductLine, SevFeatures};
+use snp_abi::{GuestPolicy, MessageType, PageType, ProductLine, SevFeatures};
 use snp_asp::PlatformConfig;
 use snp_attest::authority::TestAuthority;
 use snp_attest::certificate::Certificate;
 use snp_attest::chain::Certificates;
 use snp_attest::error::Role;
 use snp_image::{IgvmWriter, PageKind};
+use snp_sev_guest::{Attribute, Call, Channel};
 use snp_softkvm::ioctl::{Answer, Object};
 use snp_softkvm::{Process, SoftKvm, profiles};
 use snp_transcript::{On, Pending, Seen};
@@ -52,6 +53,9 @@ fn main() -> std::io::Result<()> {
     put("certificate_table", "chain", &snp_attest::certificate_table::build(&table))?;
     put("policy_file", "yaml", POLICY.as_bytes())?;
     put("policy_file", "list", b"bootloader=4,snp=20,microcode=209")?;
+    for (name, seed) in guest_messages() {
+        put("guest_message", name, &seed)?;
+    }
     put(
         "commands",
         "direct",
@@ -95,6 +99,23 @@ fn igvm(guest: &snp_guests::Guest) -> Vec<u8> {
     }
     writer.vmsa(guest.vmsa_gpa, &guest.vmsa).expect("aligned");
     writer.finish().expect("a file")
+}
+
+/// A choice, then a page, or type, version and VMPCK of a payload, or lines of calls.
+fn guest_messages() -> Vec<(&'static str, Vec<u8>)> {
+    let page = Channel::resume(0, [1; 32], 0).seal(MessageType::REPORT_REQ, 1, &[0; 96]);
+    let payload = |msg_type: MessageType, len| [&[1, msg_type.0, 1, 0][..], &vec![0; len]].concat();
+    let call = |call: Call| [&[3][..], &call.to_line()].concat();
+    let (name, attribute) = ("r".to_owned(), Attribute::Inblob);
+    vec![
+        ("page", [&[0][..], page.as_slice()].concat()),
+        ("report", payload(MessageType::REPORT_REQ, 96)),
+        ("key", payload(MessageType::KEY_REQ, 32)),
+        ("tsc", payload(MessageType::TSC_INFO_REQ, 128)),
+        ("answer", [&[2][..], page.as_slice()].concat()),
+        ("make", call(Call::Make { name: name.clone() })),
+        ("write", call(Call::Write { name, attribute, data: vec![1; 64] })),
+    ]
 }
 
 /// The transcript of a launch of one page.

@@ -40,6 +40,7 @@ errnos! {
     EBUSY = 16, "Device or resource busy.";
     EEXIST = 17, "File exists.";
     ENODEV = 19, "No such device.";
+    ENOTDIR = 20, "Not a directory.";
     EINVAL = 22, "Invalid argument.";
     ENOTTY = 25, "Inappropriate ioctl for device.";
     EFBIG = 27, "File too large.";

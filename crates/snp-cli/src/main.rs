@@ -1,5 +1,6 @@
 //! The `snp` command: launch, measure and check SEV-SNP guests.
 
+mod attestation;
 mod certs;
 mod deferred;
 mod diff;

@@ -49,6 +49,13 @@ pub enum Call {
         /// Entry.
         name: String,
     },
+    /// Whether a file can be opened for writing. What is written comes later, as [`Call::Write`], once it is closed.
+    OpenForWriting {
+        /// Entry.
+        name: String,
+        /// File.
+        attribute: Attribute,
+    },
     /// [`Reports::write`].
     Write {
         /// Entry.
@@ -65,6 +72,27 @@ pub enum Call {
         /// File.
         attribute: Attribute,
     },
+}
+
+impl Call {
+    /// As a line that ends with a newline.
+    pub fn to_line(&self) -> Vec<u8> {
+        line(self)
+    }
+
+    /// Reads a line, with or without its newline.
+    ///
+    /// # Errors
+    /// EINVAL
+    pub fn from_line(line: &[u8]) -> Result<Self, Errno> {
+        serde_json::from_slice(line).map_err(|_| Errno::EINVAL)
+    }
+}
+
+fn line(value: &impl Serialize) -> Vec<u8> {
+    let mut line = serde_json::to_vec(value).expect("numbers and strings");
+    line.push(b'\n');
+    line
 }
 
 /// What came of a [`Call`].
@@ -86,6 +114,16 @@ impl Answer {
     /// A call that failed before it came to the driver.
     pub fn failed(errno: Errno) -> Self {
         Failure::not_asked(errno).into()
+    }
+
+    /// As a line that ends with a newline.
+    pub fn to_line(&self) -> Vec<u8> {
+        line(self)
+    }
+
+    /// Reads a line, with or without its newline. What is no answer is EIO, as if the device had broken.
+    pub fn from_line(line: &[u8]) -> Self {
+        serde_json::from_slice(line).unwrap_or_else(|_| Self::failed(Errno::EIO))
     }
 
     /// The answer's bytes.
@@ -143,6 +181,7 @@ impl<D: Driver> Served<D> {
             Call::Remove { name } => done(reports.remove(name)),
             Call::Find { name } if reports.contains(name) => Ok(Answer::default()),
             Call::Find { .. } => Err(Failure::not_asked(Errno::ENOENT)),
+            Call::OpenForWriting { name, attribute } => done(reports.want_writable(name, *attribute)),
             Call::Write { name, attribute, data } => done(reports.write(name, *attribute, data, *floor)),
             Call::Read { name, attribute } => {
                 reports.read(driver, name, *attribute, *floor).map(with).map_err(Failure::not_asked)

@@ -164,6 +164,18 @@ impl Reports {
         self.entries.keys().map(String::as_str)
     }
 
+    /// open(2) of a file for writing.
+    ///
+    /// # Errors
+    /// ENOENT. EACCES: the file is not written.
+    pub fn want_writable(&self, name: &str, attribute: Attribute) -> Result<(), Errno> {
+        match self.contains(name) {
+            true if attribute.is_written() => Ok(()),
+            true => Err(Errno::EACCES),
+            false => Err(Errno::ENOENT),
+        }
+    }
+
     /// Writes a whole file. `floor` is the driver's VMPCK.
     ///
     /// # Errors

@@ -37,18 +37,24 @@ pub(crate) fn create(name: &CStr, len: u64, close_on_exec: bool) -> Result<c_int
     Ok(fd)
 }
 
-/// A descriptor from which `text` can be read, as from a file of sysfs.
+/// A descriptor from which `contents` can be read, as from a file of sysfs or configfs.
 ///
 /// # Errors
 /// The errno.
-pub(crate) fn with_text(text: &str, close_on_exec: bool) -> Result<c_int, c_int> {
+pub(crate) fn with_contents(contents: &[u8], close_on_exec: bool) -> Result<c_int, c_int> {
     let fd = create(c"snp-parameter", 0, close_on_exec)?;
-    // SAFETY: the buffer lives across the call; a short write of a few bytes to memory does not happen.
+    // SAFETY: the buffer lives across the call; a short write of a few kilobytes to memory does not happen.
     unsafe {
-        real::write(fd, text.as_ptr().cast(), text.len());
+        real::write(fd, contents.as_ptr().cast(), contents.len());
         libc::lseek(fd, 0, libc::SEEK_SET);
     }
     Ok(fd)
+}
+
+/// Lets a descriptor survive an exec.
+pub(crate) fn keep_on_exec(fd: c_int) {
+    // SAFETY: plain numbers.
+    unsafe { real::fcntl(fd, libc::F_SETFD, 0) };
 }
 
 /// The identity of an open descriptor.

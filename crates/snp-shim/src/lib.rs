@@ -11,6 +11,8 @@
 //! With a transcript (`recorder`), every ioctl that shapes a launch is written down. For `snp record` that is all that is done:
 //! no file is replaced, and the real devices answer.
 //!
+//! With a guest (`in_guest`), the program runs as if in one: it finds /dev/sev-guest and configfs-tsm, and `snp exec` answers.
+//!
 //! # Unsafety
 //! A preloaded library speaks C with the program and changes its code. What cannot be safe is in the files that say so in
 //! a section like this one; xtask/tests/architecture.rs lists them.
@@ -20,6 +22,7 @@ mod descriptor;
 mod files;
 mod guest;
 mod hooks;
+mod in_guest;
 mod memory;
 mod platform;
 mod real;

@@ -93,6 +93,10 @@ real! {
     c"lstat" lstat(path: *const c_char, into: *mut libc::stat) -> c_int;
     c"fstatat" fstatat(at: c_int, path: *const c_char, into: *mut libc::stat, flags: c_int) -> c_int;
     c"statx" statx(at: c_int, path: *const c_char, flags: c_int, mask: c_uint, into: *mut c_void) -> c_int;
+    c"mkdir" mkdir(path: *const c_char, mode: mode_t) -> c_int;
+    c"mkdirat" mkdirat(at: c_int, path: *const c_char, mode: mode_t) -> c_int;
+    c"rmdir" rmdir(path: *const c_char) -> c_int;
+    c"unlinkat" unlinkat(at: c_int, path: *const c_char, flags: c_int) -> c_int;
     c"sigaction" sigaction(signal: c_int, new: *const Sigaction, old: *mut Sigaction) -> c_int;
 }
 

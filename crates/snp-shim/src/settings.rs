@@ -25,6 +25,8 @@ const CPUID_AT_START: &str = "SNPKIT_SHIM_CPUID_AT_START";
 const REPORT: &str = "SNPKIT_SHIM_REPORT";
 /// Absolute path of the file that lines of the transcript are appended to.
 const TRANSCRIPT: &str = "SNPKIT_SHIM_TRANSCRIPT";
+/// Absolute path of the socket at which the guest answers that the program runs in.
+const GUEST: &str = "SNPKIT_SHIM_GUEST";
 /// Absolute path of the library that shall record and let everything through. Any other copy, preloaded behind it,
 /// stands in for the devices: so a recording can be made of a program under `snp exec`.
 const RECORDER: &str = "SNPKIT_RECORD_SHIM";
@@ -55,6 +57,8 @@ pub(crate) struct Settings {
     pub(crate) vcpu_run: VcpuRun,
     pub(crate) report: Option<PathBuf>,
     pub(crate) transcript: Option<PathBuf>,
+    /// Where the guest answers that the program runs in.
+    pub(crate) guest: Option<PathBuf>,
     /// Tells how long the commands of a launch took.
     pub(crate) timing: bool,
     /// Stands in for nothing and writes down what the real devices answer.
@@ -91,6 +95,7 @@ pub(crate) fn get() -> &'static Settings {
             },
             report: path(report),
             transcript: path(transcript),
+            guest: path(GUEST).filter(|_| !records),
             timing: env::var_os(TIMING).is_some(),
             records,
         }

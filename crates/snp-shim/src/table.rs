@@ -52,7 +52,9 @@ pub(crate) fn find(fd: c_int) -> Found {
     if descriptor::identity(fd) != Some(entry.identity) {
         return Found::Foreign;
     }
-    if entry.owner == descriptor::pid() { Found::Object(entry.object.clone()) } else { Found::Inherited }
+    // A guest's devices are not of this process, and a fork changes nothing about them.
+    let shared = matches!(entry.object, Object::Device(_));
+    if shared || entry.owner == descriptor::pid() { Found::Object(entry.object.clone()) } else { Found::Inherited }
 }
 
 /// The object behind a descriptor of this process.
@@ -75,6 +77,7 @@ pub(crate) fn install(object: Object, close_on_exec: bool) -> Result<c_int, Errn
         Object::Vcpu(_) => (c"kvm-vcpu", VCPU_MMAP_SIZE as u64),
         Object::GuestMemfd(memfd) => (c"kvm-gmem", memfd.size()),
         Object::HostMsrs(_) => (c"msr", 0),
+        Object::Device(_) => (c"device", 0),
     };
     let fd = descriptor::create(name, len, close_on_exec).map_err(Errno)?;
     match &object {
@@ -84,6 +87,11 @@ pub(crate) fn install(object: Object, close_on_exec: bool) -> Result<c_int, Errn
     }
     insert(fd, object);
     Ok(fd)
+}
+
+/// Gives a descriptor that is open already an object.
+pub(crate) fn adopt(fd: c_int, object: Object) {
+    insert(fd, object);
 }
 
 fn insert(fd: c_int, object: Object) {

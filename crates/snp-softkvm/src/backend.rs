@@ -43,13 +43,27 @@ impl Platform for SoftPlatform {
     }
 
     fn launch(&self, plan: &LaunchPlan, observer: &mut dyn LaunchObserver) -> Result<Launched, LaunchError> {
+        self.launch_and_keep(plan, observer).map(|(launched, _)| launched)
+    }
+}
+
+impl SoftPlatform {
+    /// As [`Platform::launch`]; the VM stays, without its memory, for who speaks to the firmware in the guest's name.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn launch_and_keep(
+        &self,
+        plan: &LaunchPlan,
+        observer: &mut dyn LaunchObserver,
+    ) -> Result<(Launched, Vm), LaunchError> {
         plan.validate()?;
         let kvm = SoftKvm::new(self.config.clone(), self.profile);
         let mut launcher = Launcher { vm: None, process: Process::new(), observer, runs: false };
         let vm = launcher.create_vm(&kvm)?;
         let (launched, _, fds) = launcher.launch(&vm, plan, self.profile)?;
         fds.into_iter().for_each(|fd| launcher.process.close(fd));
-        Ok(launched)
+        Ok((launched, vm))
     }
 }
 

@@ -69,6 +69,11 @@ impl Replay {
         self.vms.values().filter_map(Vm::launch_digest).collect()
     }
 
+    /// The VMs, in the order in which they were created in each process.
+    pub fn vms(&self) -> impl Iterator<Item = &Vm> {
+        self.vms.values()
+    }
+
     /// What the transcript asked for and is not modelled.
     pub fn unmodelled(&self) -> Vec<String> {
         self.kvm.unmodelled().into_iter().map(|(what, _)| what).collect()

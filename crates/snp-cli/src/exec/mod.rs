@@ -1,5 +1,6 @@
 //! `snp exec`: an unmodified program on the software platform; `snp record`: one on this machine's own.
 
+mod guest;
 mod program;
 mod record;
 mod report;
@@ -13,6 +14,7 @@ use std::process::{Command, ExitCode, ExitStatus};
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 
+use guest::GuestSocket;
 pub(crate) use record::RecordArgs;
 use report::Report;
 use scratch::Scratch;
@@ -52,6 +54,11 @@ pub(crate) struct ExecArgs {
     /// Write one JSON line per ioctl that shapes a launch (docs/json.md); `snp replay` performs it again.
     #[arg(long, value_name = "FILE")]
     transcript: Option<PathBuf>,
+
+    /// Run the program as if in a guest: it finds /dev/sev-guest and configfs-tsm of the guest that this transcript (of `snp
+    /// exec --transcript`), IGVM file or firmware launches.
+    #[arg(long, value_name = "FILE")]
+    guest_of: Option<PathBuf>,
 
     /// The program and its arguments, after `--`.
     #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
@@ -102,12 +109,18 @@ pub(crate) fn run(args: &ExecArgs) -> Result<ExitCode> {
     ];
     let transcript = args.transcript.as_deref().map(Scratch::create).transpose()?;
     let report = Report::create()?;
+    let guest =
+        args.guest_of.as_deref().map(|file| GuestSocket::open(file, args.platform, args.profile)).transpose()?;
     let mut command = Preloaded::new(&args.command, &find_library()?)?;
     command.command.envs(settings).env("SNPKIT_SHIM_REPORT", report.path());
     // A program that records under `snp exec` inherits the variable; without it there is no transcript of ours.
     match &transcript {
         Some(transcript) => command.command.env("SNPKIT_SHIM_TRANSCRIPT", transcript.path()),
         None => command.command.env_remove("SNPKIT_SHIM_TRANSCRIPT"),
+    };
+    match &guest {
+        Some(guest) => command.command.env("SNPKIT_SHIM_GUEST", guest.path()),
+        None => command.command.env_remove("SNPKIT_SHIM_GUEST"),
     };
     if args.timing {
         command.command.env("SNPKIT_SHIM_TIMING", "1");

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use snp_abi::{Gpa, GuestPolicy, SevFeatures};
 
+use super::attest::AttestArgs;
 use crate::{guest, input};
 
 /// Launch a guest, on the software platform or on this machine's /dev/kvm, and print its launch digest.
@@ -68,6 +69,9 @@ pub(crate) struct LaunchArgs {
     /// ID authentication data, 4096 bytes, raw or base64.
     #[arg(long, requires = "id_block", value_name = "FILE")]
     pub(super) id_auth: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) attest: AttestArgs,
 
     /// Print JSON (docs/json.md) instead of text.
     #[arg(long)]

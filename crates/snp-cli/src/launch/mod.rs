@@ -1,6 +1,7 @@
 //! `snp launch`: files in, a launch on the software platform or on /dev/kvm, what was launched out.
 
 mod args;
+mod attest;
 mod plan;
 mod report;
 pub(crate) mod transcript;
@@ -11,11 +12,12 @@ use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use snp_asp::PlatformConfig;
 use snp_kvm::KvmPlatform;
-use snp_launch::{CommandRecord, LaunchError, LaunchObserver, Platform};
-use snp_softkvm::{SoftPlatform, UapiProfile, profiles};
+use snp_launch::{CommandRecord, LaunchError, LaunchObserver, NoObserver, Platform};
+use snp_softkvm::{SoftPlatform, UapiProfile, Vm, profiles};
 
 use crate::html;
 pub(crate) use args::{BackendName, LaunchArgs, PlatformName, ProfileName};
+use attest::{Kept, WrittenReport};
 pub(crate) use plan::PreparedLaunch;
 use report::{Refusal, Report, Setting};
 use transcript::Transcript;
@@ -27,9 +29,13 @@ pub(crate) fn run(args: &LaunchArgs) -> Result<ExitCode> {
     match args.backend {
         BackendName::Soft => {
             let (prepared, platform) = prepare_soft(args, args.platform.config())?;
-            launch(args, prepared, &platform, args.platform.name())
+            let platform = Kept::new(platform);
+            launch(args, prepared, &platform, args.platform.name(), || args.attest.write(platform.take().as_ref()))
         }
         BackendName::Kvm => {
+            if args.attest.wanted() {
+                bail!("--report: on hardware the guest itself asks for its report, for instance with snpguest");
+            }
             let platform = KvmPlatform::open()?;
             let found = platform.uapi();
             let profile = ProfileName::from_str(found.name(), false).map_err(anyhow::Error::msg)?;
@@ -37,7 +43,7 @@ pub(crate) fn run(args: &LaunchArgs) -> Result<ExitCode> {
                 bail!("this machine's KVM has the uAPI {}, not {} (--profile)", found.name(), wanted.name());
             }
             let cpuid = platform.cpuid_page().context("KVM_GET_SUPPORTED_CPUID")?;
-            launch(args, plan::prepare(args, profile, cpuid)?, &platform, "this machine")
+            launch(args, plan::prepare(args, profile, cpuid)?, &platform, "this machine", || Ok(None))
         }
     }
 }
@@ -48,13 +54,28 @@ pub(crate) fn profile_of(args: &LaunchArgs) -> ProfileName {
 }
 
 /// Plan and platform of a launch on the software platform.
-pub(crate) fn prepare_soft(args: &LaunchArgs, config: PlatformConfig) -> Result<(PreparedLaunch, SoftPlatform)> {
+pub(crate) fn prepare_soft(args: &LaunchArgs, mut config: PlatformConfig) -> Result<(PreparedLaunch, SoftPlatform)> {
+    args.attest.configure(&mut config);
     let profile = profile_of(args);
     let prepared = plan::prepare(args, profile, plan::cpuid_page(&config))?;
     Ok((prepared, SoftPlatform::new(config, profile.profile())))
 }
 
-fn launch(args: &LaunchArgs, prepared: PreparedLaunch, platform: &dyn Platform, machine: &str) -> Result<ExitCode> {
+/// Launches a guest on the software platform and keeps its VM, without its memory.
+pub(crate) fn launch_guest(args: &LaunchArgs, platform: PlatformName) -> Result<Vm> {
+    let (prepared, platform) = prepare_soft(args, platform.config())?;
+    let (_, vm) = platform.launch_and_keep(&prepared.plan, &mut NoObserver)?;
+    Ok(vm)
+}
+
+/// Launches; `report` asks for an attestation report once that is done.
+fn launch(
+    args: &LaunchArgs,
+    prepared: PreparedLaunch,
+    platform: &dyn Platform,
+    machine: &str,
+    report: impl FnOnce() -> Result<Option<WrittenReport>>,
+) -> Result<ExitCode> {
     let mut transcript = args.transcript.as_deref().map(Transcript::create).transpose()?;
     let outcome = platform.launch(&prepared.plan, &mut Told(transcript.as_mut()));
     // A refused launch is what a transcript is most wanted for.
@@ -67,6 +88,7 @@ fn launch(args: &LaunchArgs, prepared: PreparedLaunch, platform: &dyn Platform, 
                 backend: platform.backend(),
                 platform: machine.into(),
                 warnings: prepared.warnings,
+                report: report()?,
             };
             let report = Report::new(&prepared.plan, &launched, setting);
             if let Some(path) = &args.html {

@@ -8,6 +8,7 @@ use snp_launch::{LaunchError, LaunchPlan, Launched, LaunchedVcpu, VmsaSource};
 
 use snp_html::Document;
 
+use super::attest::WrittenReport;
 use super::transcript::hex;
 use crate::html;
 
@@ -31,6 +32,8 @@ pub(super) struct Report {
     vcpus: Vec<Vcpu>,
     pages: Vec<Range>,
     warnings: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    attestation_report: Option<WrittenReport>,
 }
 
 #[derive(Serialize)]
@@ -57,6 +60,7 @@ pub(super) struct Setting {
     pub(super) backend: &'static str,
     pub(super) platform: String,
     pub(super) warnings: Vec<String>,
+    pub(super) report: Option<WrittenReport>,
 }
 
 impl Report {
@@ -81,6 +85,7 @@ impl Report {
             vcpus: launched.vcpus.iter().map(Vcpu::new).collect(),
             pages: ranges(plan, launched),
             warnings: setting.warnings,
+            attestation_report: setting.report,
         }
     }
 
@@ -108,6 +113,7 @@ impl Report {
             let _ = writeln!(out, "predicted, as no ioctl tells it; the guest's attestation report does:");
         }
         let _ = writeln!(out, "launch digest {}", self.launch_digest);
+        out.extend(self.attestation_report.iter().map(WrittenReport::text));
         out
     }
 

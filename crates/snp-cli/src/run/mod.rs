@@ -79,6 +79,10 @@ struct Port {
 pub(crate) fn run(args: &RunArgs) -> Result<ExitCode> {
     let launch = &args.launch;
     ensure!(launch.backend == BackendName::Soft, "--backend kvm: guests run on the software platform only");
+    ensure!(
+        !launch.attest.wanted(),
+        "--report: a guest that runs asks for its report itself; use `snp launch --report`"
+    );
     let mut config = launch.platform.config();
     if let Some(seed) = args.seed {
         config.seed = seed;

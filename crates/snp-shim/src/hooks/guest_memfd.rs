@@ -48,7 +48,7 @@ fn find(fd: c_int) -> Option<Arc<GuestMemfd>> {
 }
 
 /// A refusal as functions give it that return a count.
-fn refused(errno: Errno) -> ssize_t {
+pub(super) fn refused(errno: Errno) -> ssize_t {
     answer(Err(errno)) as ssize_t
 }
 
@@ -73,7 +73,6 @@ macro_rules! io_hooks {
 
 // On x86-64 the functions for large files are the same functions.
 io_hooks! {
-    write, write, (buffer: *const c_void, len: size_t);
     pwrite, pwrite, (buffer: *const c_void, len: size_t, at: off_t);
     pwrite64, pwrite, (buffer: *const c_void, len: size_t, at: off_t);
 }

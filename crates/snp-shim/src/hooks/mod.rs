@@ -6,11 +6,13 @@
 #![allow(unsafe_code)]
 
 mod descriptors;
+mod directories;
 mod guest_memfd;
 mod msrs;
 mod open;
 mod signals;
 mod stat;
+mod write;
 
 use std::ffi::{c_int, c_ulong};
 use std::panic::{AssertUnwindSafe, catch_unwind};

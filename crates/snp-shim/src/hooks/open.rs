@@ -21,7 +21,7 @@ pub(super) unsafe fn find(path: *const c_char) -> Option<File> {
     files::find(unsafe { CStr::from_ptr(path) }.to_bytes())
 }
 
-fn open_file(file: File, flags: c_int) -> c_int {
+fn open_file(file: &File, flags: c_int) -> c_int {
     let writable = flags & libc::O_ACCMODE != libc::O_RDONLY;
     answer(guarded(|| files::open(file, flags & libc::O_CLOEXEC != 0, writable)))
 }
@@ -42,7 +42,7 @@ macro_rules! open_hooks {
             ) -> c_int {
                 // SAFETY: the caller's.
                 match unsafe { find(path) } {
-                    Some(file) => open_file(file, flags),
+                    Some(file) => open_file(&file, flags),
                     // SAFETY: the caller's.
                     None => unsafe { real::$real($($before,)? path, flags $(, $mode)?) },
                 }
@@ -89,7 +89,7 @@ pub(crate) unsafe extern "C" fn fopen64(path: *const c_char, mode: *const c_char
 unsafe fn stream(file: File, mode: *const c_char) -> *mut FILE {
     // SAFETY: the caller's.
     let writes = unsafe { CStr::from_ptr(mode) }.to_bytes().iter().any(|letter| b"wa+".contains(letter));
-    match open_file(file, if writes { libc::O_RDWR } else { libc::O_RDONLY }) {
+    match open_file(&file, if writes { libc::O_RDWR } else { libc::O_RDONLY }) {
         fd if fd < 0 => std::ptr::null_mut(),
         // SAFETY: the descriptor is open; the mode is the caller's.
         fd => unsafe { libc::fdopen(fd, mode) },
@@ -104,7 +104,7 @@ unsafe fn stream(file: File, mode: *const c_char) -> *mut FILE {
 pub(crate) unsafe extern "C" fn access(path: *const c_char, mode: c_int) -> c_int {
     // SAFETY: the caller's.
     match unsafe { find(path) } {
-        Some(_) if mode & libc::X_OK == 0 => 0,
+        Some(file) if mode & libc::X_OK == 0 => answer(guarded(|| file.want().map(|()| 0))),
         Some(_) => answer(Err(snp_abi::Errno(libc::EACCES))),
         // SAFETY: the caller's.
         None => unsafe { real::access(path, mode) },

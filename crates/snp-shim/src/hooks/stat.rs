@@ -5,18 +5,10 @@ use std::ffi::{c_char, c_int, c_uint, c_void};
 
 use libc::{stat as Stat, statx as Statx};
 
-use super::answer;
 use super::open::find;
+use super::{answer, guarded};
 use crate::files::File;
 use crate::real;
-
-/// Permissions: those of sysfs for parameters, those of a device that everybody may open.
-fn mode(file: File) -> u32 {
-    match file.device() {
-        Some(_) => libc::S_IFCHR | 0o666,
-        None => libc::S_IFREG | 0o444,
-    }
-}
 
 macro_rules! stat_hooks {
     ($($name:ident, $real:ident, [$($before:ident)?], [$($after:ident)?];)+) => {
@@ -35,7 +27,7 @@ macro_rules! stat_hooks {
                 // SAFETY: the caller's.
                 match unsafe { find(path) } {
                     // SAFETY: the caller's.
-                    Some(file) => unsafe { fill(file, into) },
+                    Some(file) => unsafe { fill(&file, into) },
                     // SAFETY: the caller's.
                     None => unsafe { real::$real($($before,)? path, into $(, $after)?) },
                 }
@@ -56,14 +48,17 @@ stat_hooks! {
 
 /// # Safety
 /// `into` is null or may be written.
-unsafe fn fill(file: File, into: *mut Stat) -> c_int {
+unsafe fn fill(file: &File, into: *mut Stat) -> c_int {
     if into.is_null() {
         return answer(Err(snp_abi::Errno::EFAULT));
+    }
+    if let Err(errno) = guarded(|| file.want()) {
+        return answer(Err(errno));
     }
     // SAFETY: zeros are a valid structure, and the pointer is the caller's.
     unsafe {
         std::ptr::write_bytes(into, 0, 1);
-        (*into).st_mode = mode(file);
+        (*into).st_mode = file.mode();
         (*into).st_nlink = 1;
         (*into).st_blksize = 4096;
         if let Some((major, minor)) = file.device() {
@@ -93,11 +88,14 @@ pub(crate) unsafe extern "C" fn statx(
     if into.is_null() {
         return answer(Err(snp_abi::Errno::EFAULT));
     }
+    if let Err(errno) = guarded(|| file.want()) {
+        return answer(Err(errno));
+    }
     // SAFETY: zeros are a valid structure, and the pointer is the caller's.
     unsafe {
         std::ptr::write_bytes(into, 0, 1);
         (*into).stx_mask = libc::STATX_BASIC_STATS;
-        (*into).stx_mode = mode(file) as u16;
+        (*into).stx_mode = file.mode() as u16;
         (*into).stx_nlink = 1;
         (*into).stx_blksize = 4096;
         if let Some((major, minor)) = file.device() {

@@ -11,6 +11,7 @@ mod wire;
 
 pub use system::VCPU_MMAP_SIZE;
 
+use std::fmt;
 use std::sync::Arc;
 
 use snp_abi::Errno;
@@ -35,6 +36,23 @@ pub enum Object {
     GuestMemfd(Arc<GuestMemfd>),
     /// /dev/cpu/N/msr.
     HostMsrs(HostMsrs),
+    /// A device that is not of this host: a guest's, for a program that runs in one.
+    Device(Arc<dyn Device>),
+}
+
+/// A device of another make.
+pub trait Device: fmt::Debug + Send + Sync {
+    /// ioctl(2).
+    ///
+    /// # Errors
+    /// Its own.
+    fn ioctl(&self, user: &dyn UserSpace, request: u32, argument: u64) -> Result<Answer, Errno>;
+
+    /// write(2); `None` if what is written goes where the descriptor leads.
+    fn write(&self, data: &[u8]) -> Option<Result<usize, Errno>> {
+        let _ = data;
+        None
+    }
 }
 
 /// What ioctl(2) returns.
@@ -65,6 +83,7 @@ impl Object {
             Self::Vcpu(vcpu) if vcpu.vm().is_dead() => Err(Errno::EIO),
             Self::Vm(vm) => vm::ioctl(vm, user, request, argument),
             Self::Vcpu(vcpu) => vcpu::ioctl(vcpu, user, request, argument),
+            Self::Device(device) => device.ioctl(user, request, argument),
             Self::GuestMemfd(_) | Self::HostMsrs(_) => Err(Errno::ENOTTY),
         }
     }
