@@ -82,6 +82,31 @@ impl TestAuthority {
         template.map(|template| template.sign(self.line, Role::Asvk))
     }
 
+    /// The chain of a VCEK: ARK, ASK, and what [`issue_vcek`](Self::issue_vcek) certifies.
+    ///
+    /// # Errors
+    /// [`Malformed`]: the key is not a point of P-384.
+    pub fn vcek_chain(
+        &self,
+        key: &EcdsaPublicKey,
+        chip_id: &[u8; 64],
+        tcb: TcbVersion,
+    ) -> Result<Certificates, Malformed> {
+        let Certificates { ark, ask, .. } = self.certificates();
+        let vcek = Some(self.issue_vcek(key, chip_id, tcb)?);
+        Ok(Certificates { ark, ask, vcek, ..Certificates::default() })
+    }
+
+    /// The chain of a VLEK of the TEST provider: ARK, ASVK, and what [`issue_vlek`](Self::issue_vlek) certifies.
+    ///
+    /// # Errors
+    /// [`Malformed`]: the key is not a point of P-384.
+    pub fn vlek_chain(&self, key: &EcdsaPublicKey, tcb: TcbVersion) -> Result<Certificates, Malformed> {
+        let Certificates { ark, asvk, .. } = self.certificates();
+        let vlek = Some(self.issue_vlek(key, TEST_CSP_ID, tcb)?);
+        Ok(Certificates { ark, asvk, vlek, ..Certificates::default() })
+    }
+
     /// The revocation list of the ARK or of an authority under it: nothing but `revoked` is on it.
     pub fn crl(&self, issuer: Role, revoked: &[&Certificate]) -> Crl {
         let serials = revoked.iter().map(|certificate| (certificate.serial().0, VALID_FROM)).collect();

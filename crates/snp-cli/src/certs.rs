@@ -5,8 +5,8 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand, ValueEnum};
-use snp_asp::{Endorsement, EndorsementKey, Firmware, PlatformConfig};
-use snp_attest::authority::{TEST_CSP_ID, TestAuthority};
+use snp_asp::{Endorsement, Firmware, PlatformConfig};
+use snp_attest::authority::TestAuthority;
 use snp_attest::certificate::{Certificate, Crl};
 use snp_attest::chain::Certificates;
 use snp_attest::error::Role;
@@ -60,13 +60,9 @@ enum Format {
 
 pub(crate) fn run(command: &CertsCommand) -> Result<ExitCode> {
     let CertsCommand::Export(args) = command;
-    let certificates = match args.key {
-        KeyName::Vcek => vcek_chain(&endorsement(args.platform.config()))?,
-        KeyName::Vlek => vlek_chain(&args.platform.config())?,
-    };
-    export(&args.directory, &certificates, args.format)?;
-    let authority = TestAuthority::new(args.platform.config().product.line());
-    let crl = authority.crl(Role::Ark, &[]);
+    let endorsement = endorsement(args.platform.config(), args.key);
+    export(&args.directory, &chain(&endorsement)?, args.format)?;
+    let crl = TestAuthority::new(endorsement.product).crl(Role::Ark, &[]);
     match args.format {
         Format::Pem => write(&args.directory, "crl.pem", crl.to_pem().as_bytes())?,
         Format::Der => write(&args.directory, "crl.der", crl.der())?,
@@ -74,27 +70,24 @@ pub(crate) fn run(command: &CertsCommand) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What the platform's keys are certified for.
-pub(crate) fn endorsement(config: PlatformConfig) -> Endorsement {
-    Firmware::new(config).endorsement()
+/// What is certified of a platform whose reports are signed with that key.
+pub(crate) fn endorsement(config: PlatformConfig, key: KeyName) -> Endorsement {
+    Firmware::new(PlatformConfig { vlek: key == KeyName::Vlek, ..config }).endorsement()
 }
 
-/// The chain of the platform's VCEK.
-pub(crate) fn vcek_chain(endorsement: &Endorsement) -> Result<Certificates> {
-    let authority = TestAuthority::new(endorsement.product);
-    let vcek = authority.issue_vcek(&endorsement.vcek, &endorsement.chip_id, endorsement.reported_tcb)?;
-    let Certificates { ark, ask, .. } = authority.certificates();
-    Ok(Certificates { ark, ask, vcek: Some(vcek), ..Certificates::default() })
+/// The TEST chain of the key that signs a platform's reports: its VLEK if it has one, else its VCEK.
+pub(crate) fn chain(endorsement: &Endorsement) -> Result<Certificates> {
+    let Endorsement { product, chip_id, reported_tcb, vcek, vlek } = endorsement;
+    let authority = TestAuthority::new(*product);
+    Ok(match vlek {
+        Some(vlek) => authority.vlek_chain(vlek, *reported_tcb)?,
+        None => authority.vcek_chain(vcek, chip_id, *reported_tcb)?,
+    })
 }
 
-/// The chain of the VLEK that the platform's provider has at its TCB.
-pub(crate) fn vlek_chain(config: &PlatformConfig) -> Result<Certificates> {
-    let firmware = Firmware::new(config.clone());
-    let authority = TestAuthority::new(config.product.line());
-    let key = firmware.endorsement_key(EndorsementKey::Vlek);
-    let vlek = authority.issue_vlek(&key, TEST_CSP_ID, firmware.reported_tcb())?;
-    let Certificates { ark, asvk, .. } = authority.certificates();
-    Ok(Certificates { ark, asvk, vlek: Some(vlek), ..Certificates::default() })
+/// Writes a chain into a directory, one PEM file for each certificate.
+pub(crate) fn write_chain(directory: &Path, certificates: &Certificates) -> Result<()> {
+    export(directory, certificates, Format::Pem)
 }
 
 /// Every certificate by the name of its file, without the extension.

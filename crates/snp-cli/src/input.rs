@@ -6,6 +6,8 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use bytes::Bytes;
+// Bytes on the command line are written as those in policy files.
+pub(crate) use snp_policy::hex_bytes;
 use tempfile::NamedTempFile;
 
 /// The largest image that is read, in bytes. Guests are launched from megabytes; a stray disk image is a mistake.
@@ -101,21 +103,6 @@ pub(crate) fn hex32(text: &str) -> Result<u32, String> {
     hex64(text)?.try_into().map_err(|_| format!("{text}: more than 32 bits"))
 }
 
-/// Exactly `N` bytes as hexadecimal digits.
-pub(crate) fn hex_bytes<const N: usize>(text: &str) -> Result<[u8; N], String> {
-    let digits = text.strip_prefix("0x").unwrap_or(text);
-    let wrong = || format!("want {} hexadecimal digits ({N} bytes), got {:?}", 2 * N, text);
-    if digits.len() != 2 * N || !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
-        return Err(wrong());
-    }
-    let mut bytes = [0; N];
-    for (byte, pair) in bytes.iter_mut().zip(digits.as_bytes().chunks_exact(2)) {
-        let pair = std::str::from_utf8(pair).map_err(|_| wrong())?;
-        *byte = u8::from_str_radix(pair, 16).map_err(|_| wrong())?;
-    }
-    Ok(bytes)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -127,14 +114,6 @@ mod tests {
         assert!(number("0x").is_err() && number("-1").is_err() && number("0x1_0000_0000_0000_0000").is_err());
         assert_eq!(hex32("800f12"), Ok(0x0080_0f12));
         assert!(hex32("0x1ffffffff").is_err());
-    }
-
-    #[test]
-    fn bytes_want_their_exact_length() {
-        assert_eq!(hex_bytes::<2>("0a0B"), Ok([0x0a, 0x0b]));
-        for wrong in ["0a0", "0a0b0c", "zz00", "+a+b", "éa"] {
-            assert!(hex_bytes::<2>(wrong).is_err(), "{wrong}");
-        }
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! `snp launch --report`: the report says what was launched, and an ID block comes through from its creation to the report.
+//! `snp launch --report`, `snp report show`, `snp verify`: the report says what was launched, an ID block comes through from its
+//! creation to the verdict, and another launch than the expected one is refused and explained.
 
 mod common;
 
@@ -6,7 +7,8 @@ use std::path::Path;
 use std::process::Output;
 
 use common::{Firmware, snp, stdout};
-use snp_abi::{AttestationReport, ReportVersion, SigningKey};
+use serde_json::Value;
+use snp_abi::{AttestationReport, ProductLine, ReportVersion, SigningKey};
 use snp_attest::certificate::Certificate;
 use snp_attest::chain::{Certificates, Trust};
 use snp_attest::policy::Policy;
@@ -63,7 +65,7 @@ fn what_the_guest_asks_for_is_in_it() {
     let (report, _) = report(directory.path(), &["--platform", "milan", "--profile", "mainline"]);
     assert_eq!(report.version, ReportVersion::V2);
     let (_, printed) = self::report(directory.path(), &["--json"]);
-    let json: serde_json::Value = serde_json::from_str(&printed).unwrap();
+    let json: Value = serde_json::from_str(&printed).unwrap();
     assert_eq!(
         json["attestation_report"],
         serde_json::json!({ "file": "report.bin", "version": 5, "vmpl": 0, "signing_key": "VCEK" })
@@ -170,7 +172,7 @@ fn an_id_block_comes_through_to_the_report() {
         ],
     );
     assert!(created.status.success(), "{}", text(&created.stderr));
-    let (report, _) = report(path, &["--id-block", "block", "--id-auth", "auth"]);
+    let (report, _) = report(path, &["--id-block", "block", "--id-auth", "auth", "--certs", "certs"]);
     let digest_of = |pem: &Path| {
         let key = snp_attest::SigningKey::from_pem(&std::fs::read_to_string(pem).unwrap()).unwrap();
         snp_attest::key_digest(&key.public())
@@ -178,4 +180,106 @@ fn an_id_block_comes_through_to_the_report() {
     assert_eq!((report.id_key_digest, report.author_key_digest), (digest_of(&id), digest_of(&author)));
     assert_eq!((report.family_id, report.image_id, report.guest_svn), ([0xf1; 16], [0x1d; 16], 7));
     assert!(report.signer_info.has(snp_abi::SignerInfo::AUTHOR_KEY_EN));
+    let shown = stdout(&snp(path, &["report", "show", "report.bin", "--json"]));
+    let shown: Value = serde_json::from_str(&shown).unwrap();
+    for (name, key) in [("id_key_digest", &id), ("author_key_digest", &author)] {
+        assert_eq!(shown[name], hex(&digest_of(key)), "{name}");
+    }
+    // By the keys themselves, and by the digest of one.
+    let (id_text, author_text, author_digest) =
+        (id.to_str().unwrap(), author.to_str().unwrap(), hex(&digest_of(&author)));
+    let names = ["--family-id", &"f1".repeat(16), "--image-id", &"1d".repeat(16), "--min-svn", "7"];
+    for keys in
+        [["--id-key", id_text, "--author-key", author_text], ["--id-key", id_text, "--author-key", &author_digest]]
+    {
+        let (code, document) = verify(path, &[&keys[..], &names].concat());
+        assert_eq!(code, Some(0), "{document:#}");
+        assert_eq!(outcome(&document, "author-key")["outcome"], "passed");
+    }
+    for (option, key) in [("--author-key", id_text), ("--id-key", author_text)] {
+        let (code, document) = verify(path, &[option, key]);
+        assert_eq!((code, &outcome(&document, &option[2..])["code"]), (Some(1), &Value::from(&option[2..])));
+    }
+    let (code, document) = verify(path, &["--min-svn", "8"]);
+    assert_eq!((code, &outcome(&document, "min-svn")["code"]), (Some(1), &"min-svn".into()));
+}
+
+/// `snp verify` of report.bin with its TEST chain: exit code and verdict.
+fn verify(directory: &Path, more: &[&str]) -> (Option<i32>, Value) {
+    let arguments = ["verify", "report.bin", "--certs", "certs", "--trust-test-roots", "--at", "2026-06-01", "--json"];
+    let output = snp(directory, &[&arguments[..], more].concat());
+    let document = serde_json::from_slice(&output.stdout);
+    (output.status.code(), document.unwrap_or_else(|_| panic!("{}", text(&output.stderr))))
+}
+
+fn outcome<'a>(document: &'a Value, name: &str) -> &'a Value {
+    let checks = document["checks"].as_array().expect("checks");
+    checks.iter().find(|check| check["check"] == name).unwrap_or_else(|| panic!("no check {name}"))
+}
+
+/// Launch, report, verify: by the image, predicted on the spot, under every profile and of an IGVM file.
+#[test]
+fn a_launch_is_verified_by_its_image() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
+    Firmware::full().write(&path.join("fw"));
+    stdout(&snp(path, &["example", "smp", "-o", "smp.igvm"]));
+    let images: [&[&str]; 4] = [
+        &["--ovmf", "fw", "--profile", "direct-vmsa", "--vcpus", "64"],
+        &["--ovmf", "fw", "--profile", "vcpu-state", "--vcpus", "3"],
+        &["--ovmf", "fw", "--profile", "mainline", "--vcpus", "3", "--vcpu-type", "EPYC-v4"],
+        &["--igvm", "smp.igvm", "--profile", "direct-vmsa", "--vcpus", "2"],
+    ];
+    for image in images {
+        stdout(&snp(path, &[&["launch", "--report", "report.bin", "--certs", "certs"], image].concat()));
+        let (code, document) = verify(path, image);
+        assert_eq!((code, &document["test_root"]), (Some(0), &Value::Bool(true)), "{image:?}: {document:#}");
+        assert_eq!(outcome(&document, "measurement")["outcome"], "passed");
+    }
+}
+
+/// A verdict that fails on the measurement says which launch it was.
+#[test]
+fn another_launch_is_explained() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
+    Firmware::full().write(&path.join("fw"));
+    let launch = ["launch", "--ovmf", "fw", "--profile", "mainline", "--vcpus", "2", "--vcpu-type", "EPYC-v4"];
+    stdout(&snp(path, &[&launch[..], &["--report", "report.bin", "--certs", "certs"]].concat()));
+    let expected = ["--ovmf", "fw", "--vcpus", "4", "--vcpu-type", "EPYC-v4"];
+    let (code, document) = verify(path, &expected);
+    assert_eq!((code, &outcome(&document, "measurement")["code"]), (Some(1), &"measurement".into()));
+    assert_eq!(document["explain"]["launch"]["vcpus"], 2, "{:#}", document["explain"]);
+    let difference = &document["explain"]["differences"][0];
+    assert_eq!((&difference["option"], &difference["expected"]), (&"vcpus".into(), &"4".into()), "{difference}");
+    let arguments = ["verify", "report.bin", "--certs", "certs", "--trust-test-roots"];
+    let said = text(&snp(path, &[&arguments[..], &expected].concat()).stdout);
+    assert!(said.contains("The measurement, explained:") && said.contains("  vcpus            2\n"), "{said}");
+    // Without an image there is nothing to search with.
+    let (code, document) = verify(path, &["--measurement", &"00".repeat(48)]);
+    assert_eq!((code, &document["explain"]), (Some(1), &Value::Null));
+}
+
+/// The key distribution service certifies the key that signed, by what the report says of its chip and TCB.
+#[test]
+fn the_key_distribution_service_knows_the_chip() {
+    let directory = tempfile::tempdir().unwrap();
+    let (report, _) = report(directory.path(), &["--platform", "turin"]);
+    let parts = report.reported_tcb.parts(ProductLine::Turin);
+    let target = format!(
+        "/vcek/v1/Turin/{}?fmcSPL={}&blSPL={}&teeSPL={}&snpSPL={}&ucodeSPL={}",
+        hex(&report.chip_id[..8]),
+        parts.fmc,
+        parts.bootloader,
+        parts.tee,
+        parts.snp,
+        parts.microcode
+    );
+    let certs = directory.path().join("certs");
+    std::fs::create_dir(&certs).unwrap();
+    std::fs::write(certs.join("vcek.der"), common::fetched(&target)).unwrap();
+    std::fs::write(certs.join("cert_chain.pem"), common::fetched("/vcek/v1/Turin/cert_chain")).unwrap();
+    std::fs::write(certs.join("crl.der"), common::fetched("/vcek/v1/Turin/crl")).unwrap();
+    let (code, document) = verify(directory.path(), &[]);
+    assert_eq!((code, &outcome(&document, "revocation")["outcome"]), (Some(0), &"passed".into()), "{document:#}");
 }

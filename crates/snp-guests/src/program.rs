@@ -81,6 +81,7 @@ pub(crate) const TO_SHARED: u64 = 2 << 52;
 /// Offsets in the GHCB page (AMD 56421, "GHCB Layout").
 pub(crate) mod ghcb {
     pub(crate) const RAX: u64 = 0x1f8;
+    pub(crate) const RBX: u64 = 0x318;
     pub(crate) const SW_EXIT_CODE: u64 = 0x390;
     pub(crate) const SW_EXIT_INFO_1: u64 = 0x398;
     pub(crate) const SW_EXIT_INFO_2: u64 = 0x3a0;
@@ -96,15 +97,20 @@ pub(crate) mod exit_code {
     pub(crate) const IOIO: u64 = 0x7b;
     pub(crate) const HLT: u64 = 0x78;
     pub(crate) const PAGE_STATE_CHANGE: u64 = 0x8000_0010;
-    pub(crate) const GUEST_REQUEST: u64 = 0x8000_0011;
+    pub(crate) const EXT_GUEST_REQUEST: u64 = 0x8000_0012;
     pub(crate) const AP_CREATION: u64 = 0x8000_0013;
     pub(crate) const APIC_ID_LIST: u64 = 0x8000_0017;
     pub(crate) const FEATURES: u64 = 0x8000_fffd;
 }
 
 /// The valid bitmap of a request: RAX, exit code, both exit infos, scratch.
-const VALID: (u64, u64) = {
-    let fields = [ghcb::RAX, ghcb::SW_EXIT_CODE, ghcb::SW_EXIT_INFO_1, ghcb::SW_EXIT_INFO_2, ghcb::SW_SCRATCH];
+const VALID: (u64, u64) =
+    valid(&[ghcb::RAX, ghcb::SW_EXIT_CODE, ghcb::SW_EXIT_INFO_1, ghcb::SW_EXIT_INFO_2, ghcb::SW_SCRATCH]);
+/// That of an extended guest request, which has RBX too.
+const VALID_EXTENDED: (u64, u64) =
+    valid(&[ghcb::RAX, ghcb::RBX, ghcb::SW_EXIT_CODE, ghcb::SW_EXIT_INFO_1, ghcb::SW_EXIT_INFO_2]);
+
+const fn valid(fields: &[u64]) -> (u64, u64) {
     let (mut bitmap, mut i) = ((0, 0), 0);
     while i < fields.len() {
         let bit = fields[i] / 8;
@@ -116,7 +122,7 @@ const VALID: (u64, u64) = {
         i += 1;
     }
     bitmap
-};
+}
 
 /// Exceptions that push an error code.
 const WITH_ERROR_CODE: u32 =
@@ -227,6 +233,45 @@ impl Program {
         self.a.mov(rax, value)?;
         self.a.call(self.routines.print_hex)?;
         if after.is_empty() { Ok(()) } else { self.say(after) }
+    }
+
+    /// An extended guest request with those pages, and room for certificates. RAX and RDX: SW_EXITINFO1 and 2 of the answer.
+    ///
+    /// # Source
+    /// AMD 56421, "SNP Extended Guest Request": RAX is where the certificates go, RBX for how many pages there is room.
+    pub(crate) fn extended_guest_request(
+        &mut self,
+        request: u64,
+        response: u64,
+        certificates: u64,
+        pages: u64,
+    ) -> Result<(), IcedError> {
+        let fields = [
+            (ghcb::RAX, certificates),
+            (ghcb::RBX, pages),
+            (ghcb::SW_EXIT_CODE, exit_code::EXT_GUEST_REQUEST),
+            (ghcb::SW_EXIT_INFO_1, request),
+            (ghcb::SW_EXIT_INFO_2, response),
+            (ghcb::VALID_BITMAP, VALID_EXTENDED.0),
+            (ghcb::VALID_BITMAP + 8, VALID_EXTENDED.1),
+        ];
+        let a = &mut self.a;
+        for (offset, value) in fields {
+            a.mov(rax, value)?;
+            a.mov(qword_ptr(rbx + offset), rax)?;
+        }
+        a.mov(word_ptr(rbx + ghcb::PROTOCOL_VERSION), 2)?;
+        a.mov(dword_ptr(rbx + ghcb::USAGE), 0)?;
+        // The page's own address.
+        a.mov(rax, rbx)?;
+        a.btr(rax, ALIAS.trailing_zeros())?;
+        a.mov(rdx, rax)?;
+        a.shr(rdx, 32)?;
+        a.mov(ecx, MSR_GHCB)?;
+        a.wrmsr()?;
+        a.vmgexit()?;
+        a.mov(rax, qword_ptr(rbx + ghcb::SW_EXIT_INFO_1))?;
+        a.mov(rdx, qword_ptr(rbx + ghcb::SW_EXIT_INFO_2))
     }
 
     /// Ends the guest if the zero flag is clear.

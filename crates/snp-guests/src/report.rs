@@ -1,11 +1,12 @@
 //! `report`: asks the firmware for its attestation report, and prints what stands in it.
 //!
-//! The request is sealed with VMPCK0 of the secrets page by AES-256-GCM and goes through the GHCB as an SNP guest request; the
-//! response is opened likewise. AES is the processor's, GHASH goes bit by bit: short rather than fast.
+//! The request is sealed with VMPCK0 of the secrets page by AES-256-GCM and goes through the GHCB as an extended SNP guest request,
+//! which brings the certificates of the key that signs; the response is opened likewise. AES is the processor's, GHASH goes bit by
+//! bit: short rather than fast.
 //!
 //! # Source
 //! AMD 56860, "Secrets Page", "Message Header Format", "MSG_REPORT_REQ", "MSG_REPORT_RSP", "ATTESTATION_REPORT"; AMD 56421 (GHCB),
-//! "SNP Guest Request"; NIST SP 800-38D.
+//! "SNP Guest Request", "SNP Extended Guest Request"; NIST SP 800-38D.
 
 use iced_x86::IcedError;
 use iced_x86::code_asm::*;
@@ -13,7 +14,7 @@ use snp_abi::{Gpa, PAGE_SIZE};
 
 use crate::Guest;
 use crate::image::{ALIAS, FREE, Image, PARAMETERS, SECRETS, STATE};
-use crate::program::{Assembled, Failure, Program, exit_code};
+use crate::program::{Assembled, Failure, Program};
 
 /// The guest's name.
 pub(crate) const NAME: &str = "report";
@@ -23,7 +24,10 @@ const REQUEST: u64 = FREE.0 + 0x1000;
 const RESPONSE: u64 = FREE.0 + 0x2000;
 const SHARED_REQUEST: u64 = FREE.0 + 0x3000;
 const SHARED_RESPONSE: u64 = FREE.0 + 0x4000;
-const END: Gpa = Gpa(FREE.0 + 0x5000);
+/// Room for the certificates, which are shared: nobody but the hypervisor vouches for them.
+const CERTIFICATES: u64 = FREE.0 + 0x5000;
+const CERTIFICATE_PAGES: u64 = 4;
+const END: Gpa = Gpa(CERTIFICATES + CERTIFICATE_PAGES * PAGE_SIZE as u64);
 
 /// VMPCK0 in the secrets page.
 const VMPCK0: u64 = SECRETS.0 + 0x20;
@@ -59,7 +63,7 @@ const ROUNDS: u64 = 14;
 pub(crate) fn guest() -> Guest {
     let image = Image {
         name: NAME.into(),
-        summary: "asks for its attestation report through the GHCB and prints measurement and report data",
+        summary: "asks for its attestation report through the GHCB and prints measurement, report data and the number of certificates",
         program: program().expect("the guest's own source assembles"),
         parameters: (0..16_u32)
             .map(|word| u32::from_le_bytes([0, 1, 2, 3].map(|byte| (4 * word) as u8 + byte)))
@@ -109,6 +113,10 @@ fn program() -> Result<Assembled, IcedError> {
         p.a.mov(rdi, page)?;
         p.a.call(routine)?;
     }
+    for page in 0..CERTIFICATE_PAGES {
+        p.a.mov(rdi, CERTIFICATES + page * PAGE_SIZE as u64)?;
+        p.a.call(p.routines.make_shared)?;
+    }
     expand_key(&mut p)?;
     derive_hash_key(&mut p, cipher)?;
     ask(&mut p, cipher)?;
@@ -121,6 +129,9 @@ fn program() -> Result<Assembled, IcedError> {
         p.a.mov(r13d, len)?;
         p.a.call(cipher.print_bytes)?;
     }
+    count_certificates(&mut p)?;
+    p.a.call(p.routines.print_decimal)?;
+    p.say(" certificates came with it\n")?;
     p.a.jmp(p.routines.end_well)?;
     emit_cipher(&mut p, cipher)?;
     emit_hash(&mut p, cipher)?;
@@ -203,11 +214,7 @@ fn ask(p: &mut Program, cipher: Cipher) -> Result<(), IcedError> {
     copy_page(p, REQUEST, SHARED_REQUEST + ALIAS)?;
     p.a.mov(rdi, SHARED_RESPONSE + ALIAS)?;
     zero_page(p)?;
-    p.a.mov(edi, exit_code::GUEST_REQUEST as u32)?;
-    p.a.mov(esi, SHARED_REQUEST as u32)?;
-    p.a.mov(edx, SHARED_RESPONSE as u32)?;
-    p.a.xor(eax, eax)?;
-    p.a.call(p.routines.vmgexit)?;
+    p.extended_guest_request(SHARED_REQUEST, SHARED_RESPONSE, CERTIFICATES, CERTIFICATE_PAGES)?;
     // SW_EXITINFO2: what the firmware and the hypervisor say.
     p.a.mov(r12, rdx)?;
     p.a.or(rax, rdx)?;
@@ -239,6 +246,28 @@ fn open(p: &mut Program, cipher: Cipher) -> Result<(), IcedError> {
     // STATUS.
     p.a.cmp(dword_ptr(RESPONSE + PAYLOAD), 0)?;
     p.fail_unless_zero(Failure::Answer)
+}
+
+/// RAX: how many entries the certificate table has. The last is followed by one of zeros.
+///
+/// # Source
+/// AMD 56421, "SNP Extended Guest Request", the table: GUID, offset, length.
+fn count_certificates(p: &mut Program) -> Result<(), IcedError> {
+    const ENTRY: u32 = 24;
+    const MOST: u32 = PAGE_SIZE as u32 / ENTRY;
+    let (mut next, mut end) = (p.a.create_label(), p.a.create_label());
+    p.a.xor(eax, eax)?;
+    p.a.mov(rsi, CERTIFICATES + ALIAS)?;
+    p.a.set_label(&mut next)?;
+    p.a.mov(rdx, qword_ptr(rsi))?;
+    p.a.or(rdx, qword_ptr(rsi + 8))?;
+    p.a.je(end)?;
+    p.a.inc(eax)?;
+    p.a.add(rsi, ENTRY as i32)?;
+    p.a.cmp(eax, MOST)?;
+    p.a.jb(next)?;
+    p.a.set_label(&mut end)?;
+    Ok(())
 }
 
 fn zero_page(p: &mut Program) -> Result<(), IcedError> {

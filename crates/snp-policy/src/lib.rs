@@ -157,8 +157,16 @@ fn optional<const N: usize>(field: &'static str, text: Option<&str>) -> Result<O
 }
 
 fn hex<const N: usize>(field: &'static str, text: &str) -> Result<[u8; N], PolicyError> {
-    let digits = text.trim().strip_prefix("0x").unwrap_or(text.trim());
-    let wrong = || PolicyError::Value { field, reason: format!("want {} hexadecimal digits, got {text:?}", 2 * N) };
+    hex_bytes(text.trim()).map_err(|reason| PolicyError::Value { field, reason })
+}
+
+/// Exactly `N` bytes as hexadecimal digits, with or without `0x`.
+///
+/// # Errors
+/// What is wrong, as a sentence.
+pub fn hex_bytes<const N: usize>(text: &str) -> Result<[u8; N], String> {
+    let digits = text.strip_prefix("0x").unwrap_or(text);
+    let wrong = || format!("want {} hexadecimal digits ({N} bytes), got {text:?}", 2 * N);
     if digits.len() != 2 * N || !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
         return Err(wrong());
     }
@@ -228,6 +236,15 @@ mod tests {
         assert_eq!(read, [1, 2, 3, 4, 255]);
         for wrong in ["", "snp", "snp=256", "snp=-1", "kernel=1", "snp=1;tee=2"] {
             assert!(min_tcb(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn bytes_want_their_exact_length() {
+        assert_eq!(hex_bytes::<2>("0a0B"), Ok([0x0a, 0x0b]));
+        assert_eq!(hex_bytes::<2>("0x0a0B"), Ok([0x0a, 0x0b]));
+        for wrong in ["0a0", "0a0b0c", "zz00", "+a+b", "éa"] {
+            assert!(hex_bytes::<2>(wrong).is_err(), "{wrong}");
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -70,28 +71,80 @@ fn a_host_has_no_guest_device() {
     assert_eq!(output.status.code(), Some(1));
 }
 
-/// virtee's snpguest, unmodified: `SNPKIT_SNPGUEST` names it.
-#[test]
-fn snpguest_reports_and_derives_keys() {
-    let Some(snpguest) = std::env::var_os("SNPKIT_SNPGUEST") else {
-        println!("skipped: SNPKIT_SNPGUEST is not set");
-        return;
-    };
-    let directory = tempfile::tempdir().unwrap();
-    let (image, digest) = guest(directory.path());
-    let file = |name: &str| directory.path().join(name);
-    let run = |arguments: &[&str], files: &[PathBuf]| {
-        let output = in_guest(&image).arg(&snpguest).args(arguments).args(files).output().unwrap();
+/// virtee's snpguest, unmodified, in the guest of an image. `SNPKIT_SNPGUEST` names it.
+struct Snpguest {
+    program: OsString,
+    image: PathBuf,
+    directory: PathBuf,
+}
+
+impl Snpguest {
+    /// `None`, and the reason told, if it is not installed.
+    fn find(image: &Path, directory: &Path) -> Option<Self> {
+        let program = std::env::var_os("SNPKIT_SNPGUEST");
+        if program.is_none() {
+            eprintln!("skipped: SNPKIT_SNPGUEST is not set; `cargo xtask artifacts` provides it");
+        }
+        Some(Self { program: program?, image: image.to_owned(), directory: directory.to_owned() })
+    }
+
+    fn run(&self, arguments: &[&str]) -> String {
+        let mut command = in_guest(&self.image);
+        let output = command.arg(&self.program).args(arguments).current_dir(&self.directory).output().unwrap();
         assert!(output.status.success(), "{arguments:?}: {} {}", text(&output.stdout), text(&output.stderr));
         text(&output.stdout)
-    };
-    run(&["report", "--random", "--vmpl", "0"], &[file("report"), file("request")]);
-    let (report, request) = (std::fs::read(file("report")).unwrap(), std::fs::read(file("request")).unwrap());
+    }
+
+    fn file(&self, name: &str) -> Vec<u8> {
+        std::fs::read(self.directory.join(name)).unwrap()
+    }
+
+    /// A key that mixes the fields of `select` in.
+    fn key(&self, root: &str, select: &str) -> Vec<u8> {
+        self.run(&["key", "--vmpl", "0", "-g", select, "key", root]);
+        self.file("key")
+    }
+}
+
+/// It gets a report and the certificates that the VMM has, and verifies both.
+#[test]
+fn snpguest_gets_a_report_and_verifies_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let (image, digest) = guest(directory.path());
+    let Some(snpguest) = Snpguest::find(&image, directory.path()) else { return };
+    snpguest.run(&["report", "--random", "--vmpl", "0", "report.bin", "request.bin"]);
+    let (report, request) = (snpguest.file("report.bin"), snpguest.file("request.bin"));
     assert_eq!((report.len(), hex(&report[0x90..0xc0])), (0x4a0, digest));
-    assert_eq!(report[0x50..0x90].len(), 64);
-    assert!(!request.is_empty());
-    let shown = run(&["display", "report"], &[file("report")]);
+    assert_eq!(report[0x50..0x90], request[..64]);
+    let shown = snpguest.run(&["display", "report", "report.bin"]);
     assert!(shown.contains("Version:                      5"), "{shown}");
-    run(&["key", "--vmpl", "0"], &[file("key"), "vcek".into()]);
-    assert_eq!(std::fs::read(file("key")).unwrap().len(), 32);
+    snpguest.run(&["certificates", "pem", "certs"]);
+    snpguest.run(&["verify", "certs", "certs"]);
+    let said = snpguest.run(&["verify", "attestation", "certs", "report.bin"]);
+    assert!(said.contains("VEK signed the Attestation Report!"), "{said}");
+    let verify = ["verify", "report.bin", "--certs", "certs", "--trust-test-roots", "--igvm"];
+    let ours = snp().args(verify).arg(&image).args(["--profile", "direct-vmsa"]).current_dir(directory.path()).output();
+    let ours = ours.unwrap();
+    assert!(ours.status.success(), "{}{}", text(&ours.stdout), text(&ours.stderr));
+}
+
+/// The same for the same launch; another by root, by what is mixed in, and of another guest if the measurement is.
+#[test]
+fn snpguest_derives_keys() {
+    const MEASUREMENT: &str = "8";
+    let directory = tempfile::tempdir().unwrap();
+    let (image, _) = guest(directory.path());
+    let Some(snpguest) = Snpguest::find(&image, directory.path()) else { return };
+    let keys = [("vcek", "0"), ("vcek", MEASUREMENT), ("vmrk", MEASUREMENT)].map(|(root, select)| {
+        let key = snpguest.key(root, select);
+        assert_eq!(key, snpguest.key(root, select), "{root} {select}");
+        assert_eq!(key.len(), 32);
+        key
+    });
+    assert!(keys[0] != keys[1] && keys[1] != keys[2]);
+    let other = directory.path().join("smp.igvm");
+    assert!(snp().args(["example", "smp", "-o"]).arg(&other).output().unwrap().status.success());
+    let other = Snpguest { image: other, ..snpguest };
+    assert_eq!(other.key("vcek", "0"), keys[0]);
+    assert_ne!(other.key("vcek", MEASUREMENT), keys[1]);
 }

@@ -59,7 +59,7 @@ impl SoftPlatform {
     ) -> Result<(Launched, Vm), LaunchError> {
         plan.validate()?;
         let kvm = SoftKvm::new(self.config.clone(), self.profile);
-        let mut launcher = Launcher { vm: None, process: Process::new(), observer, runs: false };
+        let mut launcher = Launcher { vm: None, process: Process::new(), observer, runs: false, shared: Vec::new() };
         let vm = launcher.create_vm(&kvm)?;
         let (launched, _, fds) = launcher.launch(&vm, plan, self.profile)?;
         fds.into_iter().for_each(|fd| launcher.process.close(fd));
@@ -72,8 +72,18 @@ struct Launcher<'a> {
     vm: Option<Vm>,
     process: Process,
     observer: &'a mut dyn LaunchObserver,
-    /// The guest will run: there is memory behind what it shares.
+    /// The guest will run: there is memory behind what it shares, and it is given certificates.
     runs: bool,
+    /// That memory, in slot order.
+    shared: Vec<Shared>,
+}
+
+/// Memory that a VMM has for what a slot's guest shares.
+#[derive(Clone, Copy, Debug)]
+struct Shared {
+    gpa: u64,
+    len: u64,
+    address: u64,
 }
 
 /// What a launch leaves: its outcome, the vCPUs, the descriptors of guest_memfds.
@@ -92,6 +102,9 @@ impl Launcher<'_> {
             kvm_sev_init { vmsa_features: plan.features.0 & !SevFeatures::SNP_ACTIVE, ..kvm_sev_init::default() };
         self.sev(vm, "KVM_SEV_INIT2", KVM_SEV_INIT2, init.as_bytes(), &[("vmsa_features", init.vmsa_features)])?;
         self.enable_cap(vm, KVM_CAP_EXIT_HYPERCALL, 1 << KVM_HC_MAP_GPA_RANGE)?;
+        if self.runs {
+            self.sev(vm, "KVM_SEV_SNP_ENABLE_REQ_CERTS", KVM_SEV_SNP_ENABLE_REQ_CERTS, &[], &[])?;
+        }
         let start = kvm_sev_snp_launch_start {
             policy: plan.policy.0,
             gosvw: plan.gosvw,
@@ -130,12 +143,14 @@ impl Launcher<'_> {
             let memfd = self.plain("KVM_CREATE_GUEST_MEMFD", &arguments, vm.create_guest_memfd(&memfd))?;
             let fd = self.process.install(memfd);
             fds.push(fd);
+            let address = if self.runs { self.process.reserve(region.len as usize) } else { 0 };
+            self.shared.extend(self.runs.then_some(Shared { gpa: region.gpa.0, len: region.len, address }));
             let region = kvm_userspace_memory_region2 {
                 slot,
                 flags: KVM_MEM_GUEST_MEMFD,
                 guest_phys_addr: region.gpa.0,
                 memory_size: region.len,
-                userspace_addr: if self.runs { self.process.reserve(region.len as usize) } else { 0 },
+                userspace_addr: address,
                 guest_memfd: fd,
                 ..kvm_userspace_memory_region2::default()
             };

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use sha2::{Digest, Sha256};
 
-use crate::process::Outcome;
+use crate::process::{self, Outcome};
 use crate::workspace;
 use manifest::Manifest;
 
@@ -23,6 +23,8 @@ pub(crate) struct Artifacts {
     all_files: bool,
     /// sev-snp-measure.
     measure: Option<PathBuf>,
+    /// snpguest.
+    snpguest: Option<PathBuf>,
     /// Directories whose files are not those of the manifest's hashes, because Debian has a newer version.
     unpinned: Vec<String>,
     /// What is not there, and why.
@@ -55,6 +57,9 @@ impl Artifacts {
         if let Some(measure) = &self.measure {
             environment.push(("SNPKIT_SEV_SNP_MEASURE", Value(measure.into())));
         }
+        if let Some(snpguest) = &self.snpguest {
+            environment.push(("SNPKIT_SNPGUEST", Value(snpguest.into())));
+        }
         if !self.unpinned.is_empty() {
             environment.push(("SNPKIT_UNPINNED", Value(self.unpinned.join(",").into())));
         }
@@ -64,6 +69,11 @@ impl Artifacts {
     /// sev-snp-measure, if it is there.
     pub(crate) fn measure(&self) -> Option<&Path> {
         self.measure.as_deref()
+    }
+
+    /// virtee's snpguest, if it is there.
+    pub(crate) fn snpguest(&self) -> Option<&Path> {
+        self.snpguest.as_deref()
     }
 
     /// A file or directory of the manifest, if it is there.
@@ -92,8 +102,14 @@ pub(crate) fn fetch() -> Result<Artifacts> {
     let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
     let manifest = Manifest::parse(&text).with_context(|| format!("in {}", path.display()))?;
     let directory = workspace::cache()?.join("testdata");
-    let mut artifacts =
-        Artifacts { directory, all_files: true, measure: None, unpinned: Vec::new(), missing: Vec::new() };
+    let mut artifacts = Artifacts {
+        directory,
+        all_files: true,
+        measure: None,
+        snpguest: None,
+        unpinned: Vec::new(),
+        missing: Vec::new(),
+    };
     for package in &manifest.debian {
         match debian::provide(package, &artifacts.directory)? {
             debian::Provided::Pinned => {}
@@ -108,7 +124,21 @@ pub(crate) fn fetch() -> Result<Artifacts> {
         Ok(program) => artifacts.measure = Some(program),
         Err(error) => artifacts.report(&manifest.pypi.package, &error),
     }
+    match snpguest() {
+        Ok(program) => artifacts.snpguest = Some(program),
+        Err(error) => artifacts.report("snpguest", &error),
+    }
     Ok(artifacts)
+}
+
+/// virtee's snpguest, which reads and verifies reports by its own means. It comes from crates.io, whose lock file pins it.
+fn snpguest() -> Result<PathBuf> {
+    const VERSION: &str = "0.11.0";
+    // It builds an OpenSSL of its own.
+    for (program, package) in [("cc", "gcc libc6-dev"), ("make", "make"), ("perl", "perl")] {
+        process::require(program, package)?;
+    }
+    process::cargo_tool("snpguest", VERSION)
 }
 
 impl Artifacts {

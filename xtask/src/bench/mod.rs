@@ -87,6 +87,16 @@ impl Row {
         }
     }
 
+    /// A figure that is to be at most `promised`.
+    fn at_most(promise: impl Into<String>, figure: f64, promised: f64) -> Self {
+        Self {
+            promise: promise.into(),
+            measured: format!("{figure:.2}"),
+            promised: format!("at most {promised}"),
+            kept: figure <= promised,
+        }
+    }
+
     /// Nothing was measured, for this reason: said, and no promise is broken by it.
     fn not_measured(promise: impl Into<String>, reason: &str) -> Self {
         Self { promise: promise.into(), measured: "not measured".into(), promised: reason.into(), kept: true }
@@ -137,7 +147,17 @@ fn rates(times: &[Estimated]) -> Result<Vec<Row>> {
             None => Row::not_measured(promise, "no benchmark"),
         }
     };
+    let reports = "verify: reports of one chip per second and core, chain cached";
+    let one = "verify: milliseconds for one report with its chain";
     Ok(vec![
+        match times.iter().find(|time| time.name == "verify/one report with its chain, from bytes") {
+            Some(time) => Row::at_most(one, time.nanoseconds / 1e6, 2.0),
+            None => Row::not_measured(one, "no benchmark"),
+        },
+        match rate("verify/1000 reports of one chip, chain and tables included") {
+            Some(rate) => Row::at_least(reports, rate, 3000.0),
+            None => Row::not_measured(reports, "no benchmark"),
+        },
         interpreter("registers", 80.0),
         interpreter("memory", 60.0),
         match rate("explain/candidates on one core") {

@@ -11,8 +11,6 @@ use super::Row;
 use crate::artifacts::Artifacts;
 use crate::{conformance, process, workspace};
 
-const SNPGUEST: &str = "0.11.0";
-
 /// The rate at which igvmmeasure measures, bytes per second: no crate of it can be installed, the figure is its users'.
 const IGVMMEASURE_RATE: f64 = 245e6;
 
@@ -56,17 +54,10 @@ fn shim(artifacts: &Artifacts, snp: &Path) -> Result<Row> {
     launch.args(["launch", "--profile", "mainline", "--vcpu-type", "EPYC-v4", "--ovmf"]).arg(firmware);
     let start_up = fastest(Command::new(snp).arg("--version"))?.0;
     let ours = fastest(&mut launch)?.0.saturating_sub(start_up);
-    let ratio = best / ours.as_secs_f64();
-    Ok(Row {
-        promise: PROMISE.into(),
-        measured: format!("{ratio:.2}"),
-        promised: format!("at most {AT_MOST}"),
-        kept: ratio <= AT_MOST,
-    })
+    Ok(Row::at_most(PROMISE, best / ours.as_secs_f64(), AT_MOST))
 }
 
 fn firmware_rows(artifacts: &Artifacts, snp: &Path, firmware: &Path, rows: &mut Vec<Row>) -> Result<()> {
-    let snpguest = process::cargo_tool("snpguest", SNPGUEST);
     for vcpus in ["1", "64"] {
         let arguments = ["--vcpu-type", "EPYC-v4", "--vcpus", vcpus, "--ovmf"];
         let command = |tool: &Path, before: &[&str]| {
@@ -84,12 +75,12 @@ fn firmware_rows(artifacts: &Artifacts, snp: &Path, firmware: &Path, rows: &mut 
             }
             None => rows.push(Row::not_measured(against("sev-snp-measure"), "no tool")),
         }
-        match &snpguest {
-            Ok(tool) => {
+        match artifacts.snpguest() {
+            Some(tool) => {
                 commands.push(command(tool, &["generate", "measurement", "--output-format", "hex"]));
                 peers.push(("snpguest", 4.0));
             }
-            Err(error) => rows.push(Row::not_measured(against("snpguest"), &format!("{error:#}"))),
+            None => rows.push(Row::not_measured(against("snpguest"), "no tool")),
         }
         let runs = fastest_in_turn(&mut commands)?;
         let (ours, theirs) = runs.split_first().context("nothing was run")?;

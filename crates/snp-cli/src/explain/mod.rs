@@ -102,10 +102,12 @@ pub(crate) struct Explained {
     pub(crate) document: serde_json::Value,
 }
 
-/// Which launch of an image, described by options of `snp explain`, gives a digest.
+/// Which launch of an image, described by options of `snp explain`, gives a digest; and how it differs from the expected one,
+/// which `--expect` describes and whose digest is known. Where it describes another launch than that, nothing is compared.
 pub(crate) fn explained(
     digest: LaunchDigest,
     image: impl Iterator<Item = (&'static str, OsString)>,
+    expect: Option<(&str, LaunchDigest)>,
 ) -> Result<Explained> {
     let command = ExplainArgs::augment_args(clap::Command::new("explain").no_binary_name(true));
     let options = image.chain([("--digest", digest.to_string().into())]);
@@ -114,7 +116,11 @@ pub(crate) fn explained(
     let observer = progress::Bar::new()?;
     let answer = snp_explain::explain(&question, &observer);
     observer.finish();
-    output::explained(&question, &answer)
+    let expected = expect.and_then(|(text, digest)| {
+        let launch = expect::parse(text, &question).ok()?;
+        (launch.measure(&question).ok()? == digest).then_some(launch)
+    });
+    output::explained(&question, &answer, expected.as_ref())
 }
 
 fn question(args: &ExplainArgs) -> Result<Question> {

@@ -39,8 +39,12 @@ pub(super) fn print(
 }
 
 /// For another command to tell.
-pub(super) fn explained(question: &Question, answer: &Answer) -> Result<super::Explained> {
-    Ok(super::Explained { text: text(question, answer, None), document: document(question, answer, None) })
+pub(super) fn explained(question: &Question, answer: &Answer, expected: Option<&Launch>) -> Result<super::Explained> {
+    let expected = expected.map(|launch| Expected::new(launch, question)).transpose()?;
+    Ok(super::Explained {
+        text: text(question, answer, expected.as_ref()),
+        document: document(question, answer, expected.as_ref()),
+    })
 }
 
 /// The launch that was expected, and its digest.

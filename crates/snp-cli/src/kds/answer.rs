@@ -2,13 +2,14 @@
 
 use anyhow::{Context, Result, ensure};
 use snp_abi::{ProductLine, TcbComponent, TcbParts};
-use snp_asp::{Firmware, PlatformConfig};
+use snp_asp::PlatformConfig;
 use snp_attest::authority::TestAuthority;
 use snp_attest::certificate::Certificate;
 use snp_attest::chain::Certificates;
 use snp_attest::error::Role;
 
-use crate::{certs, input, report};
+use crate::certs::{self, KeyName};
+use crate::{input, report};
 
 /// An answer.
 pub(super) struct Answer {
@@ -100,19 +101,18 @@ fn platform(line: ProductLine, query: &str) -> Result<PlatformConfig> {
 }
 
 fn vcek(line: ProductLine, hwid: &str, query: &str) -> Result<Certificate> {
-    let firmware = Firmware::new(platform(line, query)?);
-    let endorsement = firmware.endorsement();
+    let endorsement = certs::endorsement(platform(line, query)?, KeyName::Vcek);
     let (id, rest) = endorsement.chip_id.split_at(line.hwid_len());
     let asked = match input::hex_bytes::<64>(hwid) {
         Ok(bytes) => bytes.starts_with(id) && bytes.ends_with(rest),
         Err(_) => hwid.eq_ignore_ascii_case(&id.iter().map(|byte| format!("{byte:02x}")).collect::<String>()),
     };
     ensure!(asked, "no chip of the software platform has this hardware ID");
-    certs::vcek_chain(&endorsement)?.vcek.context("no VCEK")
+    certs::chain(&endorsement)?.vcek.context("no VCEK")
 }
 
 fn vlek(line: ProductLine, query: &str) -> Result<Certificate> {
-    certs::vlek_chain(&platform(line, query)?)?.vlek.context("no VLEK")
+    certs::chain(&certs::endorsement(platform(line, query)?, KeyName::Vlek))?.vlek.context("no VLEK")
 }
 
 #[cfg(test)]
@@ -128,7 +128,7 @@ mod tests {
         for line in ["Milan", "Genoa", "Turin"] {
             let product = report::product_line(line).unwrap();
             let config = config(product);
-            let endorsement = certs::endorsement(config.clone());
+            let endorsement = certs::endorsement(config.clone(), KeyName::Vcek);
             let hwid: String = endorsement.chip_id.iter().map(|byte| format!("{byte:02x}")).collect();
             let parts = endorsement.reported_tcb.parts(product);
             let fmc = if line == "Turin" { format!("fmcSPL={}&", parts.fmc) } else { String::new() };
@@ -138,13 +138,13 @@ mod tests {
             );
             let answer = get(&format!("/vcek/v1/{line}/{hwid}?{query}"));
             assert_eq!(answer.status, "200 OK", "{}", String::from_utf8_lossy(&answer.body));
-            let expected = certs::vcek_chain(&endorsement).unwrap();
+            let expected = certs::chain(&endorsement).unwrap();
             assert_eq!(answer.body, expected.vcek.as_ref().unwrap().der());
 
             let chain = Certificate::from_file(&get(&format!("/vcek/v1/{line}/cert_chain")).body).unwrap();
             assert_eq!((Some(&chain[0]), Some(&chain[1])), (expected.ask.as_ref(), expected.ark.as_ref()));
             let answer = get(&format!("/vlek/v1/{line}/cert?{query}"));
-            let expected = certs::vlek_chain(&config).unwrap();
+            let expected = certs::chain(&certs::endorsement(config, KeyName::Vlek)).unwrap();
             assert_eq!(answer.body, expected.vlek.as_ref().unwrap().der());
             let chain = Certificate::from_file(&get(&format!("/vlek/v1/{line}/cert_chain")).body).unwrap();
             assert_eq!(Some(&chain[0]), expected.asvk.as_ref());

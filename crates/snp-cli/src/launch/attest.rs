@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
-use clap::{Args, ValueEnum};
+use clap::Args;
 use serde::Serialize;
 use snp_abi::{
     AttestationReport, FwStatus, KeySelect, MessageType, ReportRequest, ReportResponseHeader, ReportVersion,
@@ -14,6 +14,7 @@ use snp_launch::{LaunchError, LaunchObserver, LaunchPlan, Launched, Platform};
 use snp_softkvm::{SoftPlatform, Vm};
 use zerocopy::{FromBytes, IntoBytes};
 
+use crate::certs::{self, KeyName};
 use crate::{attestation, input};
 
 /// Options about attestation.
@@ -43,14 +44,6 @@ pub(crate) struct AttestArgs {
     /// Write the TEST certificates of the key that signs here: ark.pem, ask.pem and vcek.pem, or asvk.pem and vlek.pem.
     #[arg(long, requires = "report", value_name = "DIR")]
     certs: Option<PathBuf>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum KeyName {
-    /// The chip's own.
-    Vcek,
-    /// The cloud provider's; one is loaded into the platform.
-    Vlek,
 }
 
 /// What was written, for `--json`.
@@ -83,7 +76,7 @@ impl AttestArgs {
         let report = self.ask(vm).context("--report")?;
         input::write(path, "report", report.as_bytes())?;
         if let Some(directory) = &self.certs {
-            attestation::write_chain(directory, &attestation::chain(&vm.endorsement())?)?;
+            certs::write_chain(directory, &certs::chain(&vm.endorsement())?)?;
         }
         Ok(Some(WrittenReport {
             file: path.display().to_string(),

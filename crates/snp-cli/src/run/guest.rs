@@ -1,14 +1,15 @@
 //! One step of a vCPU, and what a VMM does about the exit that ends it.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use snp_abi::Errno;
 use snp_abi::kvm::*;
+use snp_abi::{Errno, PAGE_SIZE};
 use snp_softkvm::{Bounds, Machine, RunExit, Stop, Vcpu};
 
 use super::devices::Devices;
 use super::end::End;
 use super::trace::Tracer;
+use crate::attestation;
 
 /// KVM_MAP_GPA_RANGE_ENCRYPTED, of the attributes of KVM_HC_MAP_GPA_RANGE.
 const ENCRYPTED: u64 = 1 << 4;
@@ -18,6 +19,8 @@ pub(super) struct Guest {
     pub(super) machine: Arc<Machine>,
     pub(super) devices: Devices,
     pub(super) tracer: Arc<Tracer>,
+    /// The certificate table of extended guest requests, made for the first.
+    pub(super) certificates: OnceLock<Option<Vec<u8>>>,
 }
 
 /// What came of a step.
@@ -79,6 +82,11 @@ impl Guest {
                 area.set_hypercall_return(if done == Some(Ok(())) { 0 } else { Errno::EINVAL.0 as u64 });
                 Step::Answered
             }
+            RunExit::RequestCertificates { gpa, pages } => {
+                let (pages, errno) = self.give_certificates(gpa, pages);
+                area.set_certificates_answer(pages, errno.0 as u64);
+                Step::Answered
+            }
             RunExit::SystemEvent { kind: KVM_SYSTEM_EVENT_SEV_TERM, data } => {
                 let msr = data.first().copied().unwrap_or_default();
                 Step::End(End::Terminated { vcpu: vcpu.index(), set: (msr >> 12 & 0xf) as u8, code: (msr >> 16) as u8 })
@@ -103,6 +111,18 @@ impl Guest {
                 Step::End(End::Unmodelled { vcpu: vcpu.index(), rip: self.rip(vcpu), what })
             }
         }
+    }
+
+    /// Writes the certificates of the key that signs the guest's reports where it wants them: how many pages there are, and
+    /// what came of it.
+    fn give_certificates(&self, gpa: u64, room: u64) -> (u64, Errno) {
+        let table = self.certificates.get_or_init(|| attestation::certificates(&self.machine.vm).ok());
+        let Some(table) = table else { return (0, Errno::EIO) };
+        let pages = table.len().div_ceil(PAGE_SIZE) as u64;
+        if pages > room {
+            return (pages, Errno::ENOSPC);
+        }
+        (pages, self.machine.write_shared(gpa, table).err().unwrap_or(Errno(0)))
     }
 
     /// KVM_RUN failed. With KVM_EXIT_MEMORY_FAULT a VMM makes the page what the guest takes it for, as QEMU does.

@@ -13,7 +13,7 @@ use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use anyhow::{Result, ensure};
 use serde::Serialize;
@@ -188,7 +188,7 @@ fn boot(
     };
     machine.vm.observe(tracer.clone());
     tracer.look_at(Some(machine.clone()));
-    Ok(Guest { machine, devices: Devices::new(output), tracer })
+    Ok(Guest { machine, devices: Devices::new(output), tracer, certificates: OnceLock::new() })
 }
 
 /// The last instructions before a run's end, from a second run that is the same: remembering them from the first would cost

@@ -131,7 +131,7 @@ fn report_data(text: &str) -> Result<[u8; 64], String> {
 
 impl VerifyArgs {
     /// The policy of the file, and over it that of the command line.
-    pub(super) fn policy(&self, predicted: Vec<LaunchDigest>) -> Result<Policy> {
+    pub(super) fn policy(&self, predicted: &[LaunchDigest]) -> Result<Policy> {
         let mut policy = match &self.policy {
             None => Policy::default(),
             Some(path) => {
@@ -141,7 +141,7 @@ impl VerifyArgs {
             }
         };
         if !self.measurement.is_empty() || !predicted.is_empty() {
-            policy.measurements = self.measurement.iter().copied().chain(predicted).collect();
+            policy.measurements = self.measurement.iter().chain(predicted).copied().collect();
         }
         if let Some(bounds) = &self.min_tcb {
             for (part, least) in bounds.bounds() {

@@ -122,9 +122,28 @@ impl LaunchOptions {
         measure::predict(self.image().into_iter().chain(self.rest()))
     }
 
-    /// Which launch gives the digest that was found; `None` if there is no image to search with.
-    pub(super) fn explain(&self, found: LaunchDigest) -> Option<Result<explain::Explained>> {
-        self.has_image().then(|| explain::explained(found, self.image().into_iter()))
+    /// Which launch gives the digest that was found, and how it differs from the predicted one, if that is one; `None` if there
+    /// is no image to search with.
+    pub(super) fn explain(
+        &self,
+        found: LaunchDigest,
+        predicted: &[LaunchDigest],
+    ) -> Option<Result<explain::Explained>> {
+        let expect = self.expect();
+        let expect = match (&expect, predicted) {
+            (Some(expect), &[predicted]) => Some((expect.as_str(), predicted)),
+            _ => None,
+        };
+        self.has_image().then(|| explain::explained(found, self.image().into_iter(), expect))
+    }
+
+    /// The options as `snp explain --expect` takes them; `None` if one is not text.
+    fn expect(&self) -> Option<String> {
+        let pairs = self.rest().into_iter().map(|(option, value)| {
+            let key = option.trim_start_matches("--").replace("vmm-type", "vmm");
+            Some(format!("{key}={}", value.to_str()?))
+        });
+        Some(pairs.collect::<Option<Vec<_>>>()?.join(","))
     }
 }
 

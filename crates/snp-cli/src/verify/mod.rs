@@ -34,11 +34,13 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<ExitCode> {
         Some(time) => time,
         None => now()?,
     };
-    let policy = args.policy(args.launch.predict()?)?;
+    let predicted = args.launch.predict()?;
+    let policy = args.policy(&predicted)?;
     let trust = Trust { test_roots: args.trust_test_roots, now: Some(now), crls };
     let verdict = verify(report.as_bytes(), &found.certificates, &trust, &policy);
     let other_launch = verdict.checks.failures().any(|failure| matches!(failure, Failure::Measurement { .. }));
-    let explained = if other_launch && !args.no_explain { args.launch.explain(report.measurement) } else { None };
+    let explained =
+        if other_launch && !args.no_explain { args.launch.explain(report.measurement, &predicted) } else { None };
     output::print(args, &report, &verdict, explained.transpose()?.as_ref())?;
     Ok(if verdict.passed() { ExitCode::SUCCESS } else { ExitCode::from(NO) })
 }

@@ -2,8 +2,10 @@
 
 #![allow(dead_code, reason = "each test takes what it needs")]
 
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 /// A directory or program that CI provides, or `None` with the reason told.
 pub(crate) fn provided(variable: &str) -> Option<PathBuf> {
@@ -23,6 +25,26 @@ pub(crate) fn snp<S: AsRef<std::ffi::OsStr>>(directory: &Path, arguments: &[S]) 
 pub(crate) fn stdout(output: &Output) -> String {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout.clone()).expect("text").trim_end().to_owned()
+}
+
+/// What `snp kds serve` answers to one request for an address that it has.
+pub(crate) fn fetched(target: &str) -> Vec<u8> {
+    let mut service = Command::new(env!("CARGO_BIN_EXE_snp"))
+        .args(["kds", "serve", "--max-requests", "1"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("snp runs");
+    let mut line = String::new();
+    BufReader::new(service.stdout.take().expect("piped")).read_line(&mut line).expect("text");
+    let address = line.trim().strip_prefix("http://").expect("an address");
+    let mut stream = TcpStream::connect(address).expect("it listens");
+    write!(stream, "GET {target} HTTP/1.1\r\nHost: {address}\r\n\r\n").expect("it reads");
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).expect("it answers");
+    assert!(service.wait().expect("it ends").success());
+    assert!(answer.starts_with(b"HTTP/1.1 200 OK\r\n"), "{target}: {}", String::from_utf8_lossy(&answer));
+    let end = answer.windows(4).position(|window| window == b"\r\n\r\n").expect("a head");
+    answer.split_off(end + 4)
 }
 
 /// Firmware that is all table: 64 KiB of pages that all differ, and what the table says.

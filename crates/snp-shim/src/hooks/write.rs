@@ -42,5 +42,5 @@ fn written(device: &dyn Device, address: u64, len: usize) -> Option<Result<usize
         Program.read(address, &mut data)?;
         Ok(device.write(&data))
     });
-    answer.map_or_else(|errno| Some(Err(errno)), |answer| answer)
+    answer.unwrap_or_else(|errno| Some(Err(errno)))
 }

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use snp_abi::Errno;
 use snp_abi::kvm::{kvm_cpuid_entry2, kvm_memory_attributes};
 use snp_launch::{LaunchError, LaunchObserver, LaunchPlan, Launched};
 
-use super::{Launcher, SoftPlatform};
-use crate::{Engine, Process, SoftKvm, Vcpu, Vm};
+use super::{Launcher, Shared, SoftPlatform};
+use crate::{Engine, Process, SoftKvm, UserSpace, Vcpu, Vm};
 
 /// A guest after LAUNCH_FINISH, with all that a VMM holds of it.
 #[derive(Debug)]
@@ -21,6 +22,8 @@ pub struct Machine {
     pub process: Process,
     /// What the launch left behind.
     pub launched: Launched,
+    /// Memory behind what the guest shares.
+    shared: Vec<Shared>,
 }
 
 impl SoftPlatform {
@@ -37,14 +40,14 @@ impl SoftPlatform {
     ) -> Result<Machine, LaunchError> {
         plan.validate()?;
         let kvm = SoftKvm::with_engine(self.config.clone(), self.profile, engine);
-        let mut launcher = Launcher { vm: None, process: Process::new(), observer, runs: true };
+        let mut launcher = Launcher { vm: None, process: Process::new(), observer, runs: true, shared: Vec::new() };
         let vm = launcher.create_vm(&kvm)?;
         launcher.plain("KVM_CREATE_IRQCHIP", &[], vm.create_irqchip())?;
         let (launched, vcpus, _) = launcher.launch(&vm, plan, self.profile)?;
         for vcpu in &vcpus {
             launcher.plain("KVM_SET_CPUID2", &[("vcpu", vcpu.index().into())], vcpu.set_cpuid2(&cpuid(&kvm, vcpu)))?;
         }
-        Ok(Machine { kvm, vm, vcpus, process: launcher.process, launched })
+        Ok(Machine { kvm, vm, vcpus, process: launcher.process, launched, shared: launcher.shared })
     }
 }
 
@@ -66,8 +69,22 @@ impl Machine {
     ///
     /// # Errors
     /// What KVM_SET_MEMORY_ATTRIBUTES says.
-    pub fn map_gpa_range(&self, gpa: u64, len: u64, private: bool) -> Result<(), snp_abi::Errno> {
+    pub fn map_gpa_range(&self, gpa: u64, len: u64, private: bool) -> Result<(), Errno> {
         let attributes = if private { snp_abi::kvm::KVM_MEMORY_ATTRIBUTE_PRIVATE } else { 0 };
         self.vm.set_memory_attributes(&kvm_memory_attributes { address: gpa, size: len, attributes, flags: 0 })
+    }
+
+    /// Writes memory that the guest shares, as a VMM's device does.
+    ///
+    /// # Errors
+    /// EFAULT: there is no memory, or it ends before the data does.
+    pub fn write_shared(&self, gpa: u64, data: &[u8]) -> Result<(), Errno> {
+        let fits = |slot: &&Shared| {
+            gpa.checked_sub(slot.gpa)
+                .and_then(|at| slot.len.checked_sub(at))
+                .is_some_and(|room| data.len() as u64 <= room)
+        };
+        let slot = self.shared.iter().find(fits).ok_or(Errno::EFAULT)?;
+        self.process.write(slot.address + (gpa - slot.gpa), data).map_err(|_| Errno::EFAULT)
     }
 }
