@@ -53,7 +53,11 @@ enum Command {
         seconds: u64,
     },
     /// Runs the benchmarks, compares whole processes with other tools, and prints what the project promises
-    Bench,
+    Bench {
+        /// Only the whole processes: two minutes instead of fifteen
+        #[arg(long)]
+        processes: bool,
+    },
     /// Runs unmodified programs under `snp exec`: the kernel's KVM selftests, QEMU 10 and QEMU 11
     Conformance {
         /// Which of them; all if none is named
@@ -79,7 +83,7 @@ fn main() -> Result<()> {
         Command::HeaderCheck => header_check::run(&artifacts::fetch()?)?,
         Command::Deny => deny::run()?,
         Command::Fuzz { targets, seconds } => fuzz::run(&targets, Duration::from_secs(seconds))?,
-        Command::Bench => bench::run()?,
+        Command::Bench { processes } => bench::run(processes)?,
         Command::Conformance { suites } => conformance::run(&suites)?,
         Command::Differential { sequences, seed } => differential::run(sequences, seed.as_deref())?,
         Command::Readme => readme::run()?,

@@ -47,14 +47,8 @@ pub(crate) fn compile() -> Result<Outcome> {
 ///
 /// # Errors
 /// A promise is broken.
-pub(crate) fn run() -> Result<Outcome> {
-    for (package, bench) in metadata::targets("Cargo.toml", "bench")? {
-        process::run(process::cargo().args(["bench", "--package", &package, "--bench", &bench]))?;
-    }
-    let times = read(&workspace::target().join("criterion"))?;
-    let mut rows: Vec<Row> = RATIOS.iter().map(|ratio| ratio.row(&times)).collect();
-    rows.push(memory()?);
-    rows.extend(rates(&times)?);
+pub(crate) fn run(processes_only: bool) -> Result<Outcome> {
+    let mut rows = if processes_only { Vec::new() } else { benchmarks()? };
     rows.extend(peers::rows(&artifacts::fetch()?)?);
     let width = rows.iter().map(|row| row.promise.len()).max().unwrap_or_default();
     println!("\n{:width$}  {:>14}  {:>14}", "", "measured", "promised");
@@ -66,6 +60,18 @@ pub(crate) fn run() -> Result<Outcome> {
         bail!("a promise is broken");
     }
     Ok(Outcome::Passed)
+}
+
+/// What criterion measures, and the memory of a launch.
+fn benchmarks() -> Result<Vec<Row>> {
+    for (package, bench) in metadata::targets("Cargo.toml", "bench")? {
+        process::run(process::cargo().args(["bench", "--package", &package, "--bench", &bench]))?;
+    }
+    let times = read(&workspace::target().join("criterion"))?;
+    let mut rows: Vec<Row> = RATIOS.iter().map(|ratio| ratio.row(&times)).collect();
+    rows.push(memory()?);
+    rows.extend(rates(&times)?);
+    Ok(rows)
 }
 
 /// One line of the table.
