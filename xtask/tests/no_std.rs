@@ -1,5 +1,5 @@
 //! `snp-attest` can be built where there is no standard library: it and all that it is built with are `no_std` as we use
-//! them. A cross build would prove it, where the target is installed.
+//! them. A cross build proves it, where the target is installed.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -56,4 +56,19 @@ fn everything_in_the_verifier_says_no_std() {
         let text = std::fs::read_to_string(source).expect("readable");
         assert!(text.contains("no_std"), "{name} {version}: {source} does not say no_std");
     }
+}
+
+/// A target that has no operating system.
+#[test]
+fn the_verifier_builds_for_webassembly() {
+    const TARGET: &str = "wasm32-unknown-unknown";
+    let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let output =
+        Command::new(rustc).args(["--print", "target-libdir", "--target", TARGET]).output().expect("rustc runs");
+    let libraries = String::from_utf8(output.stdout).expect("text");
+    if !Path::new(libraries.trim()).is_dir() {
+        eprintln!("skipped: {TARGET} is not installed; rustup target add {TARGET}");
+        return;
+    }
+    cargo(&["build", "-p", VERIFIER, "--lib", "--target", TARGET]);
 }

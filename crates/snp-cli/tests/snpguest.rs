@@ -76,22 +76,33 @@ fn it_verifies_reports_and_chains_of_our_launches() {
     }
 }
 
-/// One bit of every field; `snp-attest`'s own tests flip every bit of the report.
+/// What it drops when it reads a report: the reserved bytes of TCB versions, and what is behind the signature.
+fn its_blind_spot(platform: &str, byte: usize) -> bool {
+    let reserved = if platform == "turin" { 4..7 } else { 2..6 };
+    byte >= 0x330 || [0x38, 0x180, 0x1e0, 0x1f0].iter().any(|tcb| byte >= *tcb && reserved.contains(&(byte - tcb)))
+}
+
+/// One bit of every field for us, of every 25th byte for it; `snp-attest`'s own tests flip every bit.
 #[test]
 fn a_flipped_bit_in_a_report_fails_here_and_there() {
     let Some(snpguest) = snpguest() else { return };
-    for (platform, version, key) in [("milan", "2", "vcek"), ("genoa", "3", "vcek"), ("turin", "5", "vcek")] {
-        let directory = launched(platform, version, key);
+    for (first, (platform, version)) in [("milan", "2"), ("genoa", "3"), ("turin", "5")].into_iter().enumerate() {
+        let directory = launched(platform, version, "vcek");
         let path = directory.path().join("report.bin");
         let good = std::fs::read(&path).unwrap();
-        for field in AttestationReport::FIELDS {
+        let flip = |byte: usize, bit: usize| {
             let mut report = good.clone();
-            report[field.offset] ^= 1;
+            report[byte] ^= 1 << bit;
             std::fs::write(&path, report).unwrap();
+        };
+        for field in AttestationReport::FIELDS {
+            flip(field.offset, 0);
             assert!(!verifies_here(directory.path()), "ours: {platform}, {}", field.name);
-            // It writes reserved fields as zero before it hashes them.
-            let noticed = !snpguest.verifies_report(platform, directory.path());
-            assert!(noticed || field.name.starts_with("reserved"), "theirs: {platform}, {}", field.name);
+        }
+        for byte in (first..good.len()).step_by(25) {
+            flip(byte, byte % 8);
+            let accepted = snpguest.verifies_report(platform, directory.path());
+            assert_eq!(accepted, its_blind_spot(platform, byte), "theirs: {platform}, {byte:#x}");
         }
     }
 }
