@@ -153,7 +153,7 @@ fn compress(state: &mut [W; 8], mut w: [W; 16]) {
 /// # Panics
 /// If the lengths differ or are not a multiple of 128.
 pub(crate) fn sha384x4(messages: [&[u8]; 4]) -> Option<[[u8; 48]; 4]> {
-    if !is_x86_feature_detected!("avx2") {
+    if !crate::features::has_avx2_and_bmi() {
         return None;
     }
     // SAFETY: the processor has AVX2, which is all that the function demands.

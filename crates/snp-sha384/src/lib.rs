@@ -9,6 +9,8 @@
 
 mod constants;
 #[cfg(target_arch = "x86_64")]
+mod features;
+#[cfg(target_arch = "x86_64")]
 mod lanes;
 mod link;
 mod ordered;

@@ -228,7 +228,7 @@ mod x86 {
 /// SHA-384 of one link of a chain.
 pub fn link(message: &[u8; LINK_SIZE]) -> Hash {
     #[cfg(target_arch = "x86_64")]
-    if is_x86_feature_detected!("avx") && is_x86_feature_detected!("bmi1") && is_x86_feature_detected!("bmi2") {
+    if crate::features::has_avx2_and_bmi() {
         // SAFETY: the processor has AVX, BMI1 and BMI2, which is all that the function demands.
         return unsafe { x86::link(message) };
     }
