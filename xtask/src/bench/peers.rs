@@ -135,6 +135,10 @@ fn fastest(command: &mut Command) -> Result<(Duration, String)> {
 
 /// As [`fastest`] for several commands that are compared: they take turns, so that none has the machine's good moments to itself.
 fn fastest_in_turn(commands: &mut [Command]) -> Result<Vec<(Duration, String)>> {
+    for command in commands.iter_mut() {
+        // Cargo's own for what it runs: every library would be looked for in the toolchain's directories first.
+        command.env_remove("LD_LIBRARY_PATH");
+    }
     let mut best = vec![(Duration::MAX, String::new()); commands.len()];
     for _ in 0..RUNS {
         for (command, best) in commands.iter_mut().zip(&mut best) {
