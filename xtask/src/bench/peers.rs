@@ -14,8 +14,12 @@ use crate::{conformance, process, workspace};
 /// The rate at which igvmmeasure measures, bytes per second: no crate of it can be installed, the figure is its users'.
 const IGVMMEASURE_RATE: f64 = 245e6;
 
-/// Runs of each process, of which the fastest counts: what disturbs a run only makes it slower.
+/// Runs of a process that takes long, of which the fastest counts: what disturbs a run only makes it slower.
 const RUNS: u32 = 15;
+
+/// Runs of processes that take milliseconds. Short ones, and those that want two cores at once, are disturbed most: their fastest
+/// run takes many to be seen on a machine that is shared.
+const SHORT_RUNS: u32 = 100;
 
 /// Firmware of 4 MiB.
 const FIRMWARE: &str = "trixie/OVMF.fd";
@@ -82,7 +86,7 @@ fn firmware_rows(artifacts: &Artifacts, snp: &Path, firmware: &Path, rows: &mut 
             }
             None => rows.push(Row::not_measured(against("snpguest"), "no tool")),
         }
-        let runs = fastest_in_turn(&mut commands)?;
+        let runs = fastest_in_turn(&mut commands, SHORT_RUNS)?;
         let (ours, theirs) = runs.split_first().context("nothing was run")?;
         for ((tool, promised), run) in peers.into_iter().zip(theirs) {
             ensure!(run.1.trim_start_matches("0x") == ours.1, "{tool}: another digest: {}", run.1);
@@ -129,18 +133,18 @@ fn igvm(snp: &Path) -> Result<Vec<Row>> {
 
 /// The shortest time of several runs, and what the process prints.
 fn fastest(command: &mut Command) -> Result<(Duration, String)> {
-    let mut runs = fastest_in_turn(std::slice::from_mut(command))?;
+    let mut runs = fastest_in_turn(std::slice::from_mut(command), RUNS)?;
     runs.pop().context("nothing was run")
 }
 
 /// As [`fastest`] for several commands that are compared: they take turns, so that none has the machine's good moments to itself.
-fn fastest_in_turn(commands: &mut [Command]) -> Result<Vec<(Duration, String)>> {
+fn fastest_in_turn(commands: &mut [Command], runs: u32) -> Result<Vec<(Duration, String)>> {
     for command in commands.iter_mut() {
         // Cargo's own for what it runs: every library would be looked for in the toolchain's directories first.
         command.env_remove("LD_LIBRARY_PATH");
     }
     let mut best = vec![(Duration::MAX, String::new()); commands.len()];
-    for _ in 0..RUNS {
+    for _ in 0..runs {
         for (command, best) in commands.iter_mut().zip(&mut best) {
             let start = Instant::now();
             let printed = process::capture(command)?;
