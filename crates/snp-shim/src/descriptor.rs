@@ -5,8 +5,13 @@
 #![allow(unsafe_code)]
 
 use std::ffi::{CStr, c_int};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+
+use snp_abi::Errno;
+use snp_softkvm::Eventfd;
 
 use crate::real;
+use crate::spin::Spin;
 
 /// What a descriptor's file is known by: two descriptors with the same are of one file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,6 +80,32 @@ pub(crate) fn is_file(fd: c_int, names: &[&str]) -> bool {
 /// Whether a descriptor is open.
 pub(crate) fn is_open(fd: c_int) -> bool {
     identity(fd).is_some()
+}
+
+/// Held by whoever looks at an eventfd.
+pub(crate) static EVENTFDS: Spin<()> = Spin::new(());
+
+/// The eventfd behind a descriptor, as the kernel counts them. It stays open as long as the answer is kept.
+///
+/// The program's threads may close descriptors and ask for the same numbers meanwhile: ours are out of their way, and the one
+/// that is open for a moment is not seen by another call of this function.
+///
+/// # Errors
+/// EBADF: the descriptor is not open. EINVAL: it is something else.
+pub(crate) fn eventfd(fd: c_int) -> Result<Eventfd, Errno> {
+    const OUT_OF_THE_WAY: std::ffi::c_ulong = 512;
+    let one = EVENTFDS.lock();
+    let held = [OUT_OF_THE_WAY, 0].into_iter().find_map(|from| {
+        // SAFETY: a plain number; a new descriptor, or none.
+        let held = unsafe { real::fcntl(fd, libc::F_DUPFD_CLOEXEC, from) };
+        // SAFETY: made above, and nobody else knows it.
+        (held >= 0).then(|| unsafe { OwnedFd::from_raw_fd(held) })
+    });
+    let held = held.ok_or_else(|| Errno(real::errno()))?;
+    let told = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", held.as_raw_fd())).unwrap_or_default();
+    drop(one);
+    let identity = told.lines().find_map(|line| line.strip_prefix("eventfd-id:")?.trim().parse().ok());
+    Ok(Eventfd::new(identity.ok_or(Errno::EINVAL)?, held))
 }
 
 /// The process.

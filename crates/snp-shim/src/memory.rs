@@ -12,7 +12,7 @@ use libc::iovec;
 use snp_abi::Errno;
 use snp_memory::HostPage;
 use snp_softkvm::ioctl::Object;
-use snp_softkvm::{Fault, GuestMemfd, UserSpace, Vm};
+use snp_softkvm::{Eventfd, Fault, GuestMemfd, UserSpace, Vm};
 
 use crate::{descriptor, guest, real, table};
 
@@ -67,6 +67,10 @@ impl UserSpace for Program {
             Some(Object::Vm(vm)) => Ok(vm),
             _ => Err(Errno::EBADF),
         }
+    }
+
+    fn eventfd(&self, fd: u32) -> Result<Eventfd, Errno> {
+        descriptor::eventfd(fd as c_int)
     }
 
     fn guest_memfd(&self, fd: u32) -> Result<Arc<GuestMemfd>, Errno> {

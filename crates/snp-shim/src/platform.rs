@@ -123,9 +123,11 @@ fn report_unmodelled() {
 /// Fork handlers.
 pub(crate) extern "C" fn before_fork() {
     HOST.take();
+    descriptor::EVENTFDS.take();
 }
 
 /// After a fork, in parent and child.
 pub(crate) extern "C" fn after_fork() {
+    descriptor::EVENTFDS.give_back();
     HOST.give_back();
 }

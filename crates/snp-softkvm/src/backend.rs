@@ -15,7 +15,7 @@ use snp_launch::{
 use zerocopy::{FromBytes, IntoBytes};
 
 pub use self::machine::Machine;
-use self::registers::want_lossless;
+use self::registers::{cpuid, want_lossless};
 use crate::vcpu::VcpuVmsa;
 use crate::{Process, SoftKvm, UapiProfile, UserSpace, Vcpu, Vm};
 
@@ -170,6 +170,11 @@ impl Launcher<'_> {
         let mut vcpus = Vec::with_capacity(plan.vcpus as usize);
         for id in 0..u64::from(plan.vcpus) {
             let vcpu = self.plain("KVM_CREATE_VCPU", &[("id", id)], vm.create_vcpu(id))?;
+            if self.runs || matches!(plan.boot, BootState::Registers { .. }) {
+                // Before the registers: what CR4 and EFER may have depends on it.
+                let table = cpuid(vm, &vcpu);
+                self.plain("KVM_SET_CPUID2", &[("vcpu", id)], vcpu.set_cpuid2(&table))?;
+            }
             if let BootState::Registers { boot, others } = &plan.boot {
                 self.set_registers(&vcpu, if id == 0 { boot } else { others }, plan.features)?;
             }

@@ -7,6 +7,7 @@ use snp_abi::kvm::{KVM_X86_SEV_ES_VM, KVM_X86_SEV_VM, KVM_X86_SNP_VM, KVM_X86_SW
 use snp_abi::{Asid, Errno, GuestPolicy, Pfn, SevFeatures};
 use snp_asp::{Firmware, PlatformConfig, RmpUpdate};
 
+use crate::devices::Irqfds;
 use crate::frames::FrameAllocator;
 use crate::{Engine, UapiProfile, lock};
 
@@ -21,6 +22,7 @@ pub(crate) struct Host {
     pub(crate) firmware: Mutex<Firmware>,
     pub(crate) frames: Mutex<FrameAllocator>,
     asids: Mutex<Asids>,
+    pub(crate) irqfds: Mutex<Irqfds>,
     /// In the order in which they were first asked for, and how often.
     unmodelled: Mutex<Vec<(String, u64)>>,
 }
@@ -47,6 +49,7 @@ impl Host {
             firmware: Mutex::new(Firmware::new(config.clone())),
             config,
             asids: Mutex::default(),
+            irqfds: Mutex::default(),
             unmodelled: Mutex::default(),
         }
     }

@@ -8,10 +8,8 @@ use snp_abi::{Errno, PAGE_SIZE};
 
 use crate::{GuestMemfd, UserSpace, vm::VmInner};
 
-/// KVM_MEM_SLOTS_NUM: slot numbers below it exist, the last three for KVM's own use.
-const SLOTS: u32 = 32767;
-/// KVM_USER_MEM_SLOTS, which KVM_CAP_NR_MEMSLOTS answers.
-pub(crate) const USER_SLOTS: u32 = SLOTS - 3;
+/// KVM_USER_MEM_SLOTS, which KVM_CAP_NR_MEMSLOTS answers. Three more are KVM's own.
+pub(crate) const USER_SLOTS: u32 = 32764;
 /// The most pages of a user's slot.
 const PAGES_LIMIT: u64 = (1 << 31) - 1;
 /// The end of user addresses (47 bits and a guard page).
@@ -127,7 +125,7 @@ impl Slots {
             })
         });
         // Two slots may not show the same page of a guest_memfd.
-        if taken { Err(Errno::EINVAL) } else { Ok((Arc::downgrade(memfd), first)) }
+        if taken { Err(Errno::EEXIST) } else { Ok((Arc::downgrade(memfd), first)) }
     }
 
     fn overlaps(&self, key: (u32, u32), new: &Slot) -> bool {
@@ -152,9 +150,9 @@ fn check(region: &kvm_userspace_memory_region2, space: u32, id: u32, address_spa
             || aligned(region.guest_memfd_offset)
                 && region.guest_memfd_offset.checked_add(region.memory_size).is_some())
         && space < address_spaces
-        && id < SLOTS
+        && id < USER_SLOTS
         && region.guest_phys_addr.checked_add(region.memory_size).is_some()
-        && (id >= USER_SLOTS || region.memory_size / PAGE <= PAGES_LIMIT);
+        && region.memory_size / PAGE <= PAGES_LIMIT;
     if good { Ok(()) } else { Err(Errno::EINVAL) }
 }
 

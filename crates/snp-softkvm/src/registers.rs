@@ -3,6 +3,7 @@
 use snp_abi::Errno;
 use snp_abi::kvm::*;
 
+use crate::cpuid::Reserved;
 use crate::fpu::FpuState;
 use crate::msrs;
 
@@ -17,9 +18,8 @@ const ET: u64 = 1 << 4;
 const NW: u64 = 1 << 29;
 const CD: u64 = 1 << 30;
 const PG: u64 = 1 << 31;
-/// CR4.PAE, and the bits that no processor has.
+/// CR4.PAE.
 const PAE: u64 = 1 << 5;
-const CR4_RESERVED: u64 = !0x01f7_ffff;
 /// The fixed bits of RFLAGS, DR6 and DR7.
 const RFLAGS_FIXED: u64 = 2;
 pub(crate) const DR6_FIXED: u64 = 0xffff_0ff0;
@@ -48,12 +48,58 @@ pub(crate) struct Registers {
     /// Of the MSRs below, in their order.
     pub(crate) msrs: [u64; SAVED_MSRS.len()],
     pub(crate) fpu: FpuState,
-    /// KVM_SET_GUEST_DEBUG is on.
-    pub(crate) guest_debug: bool,
-    /// With KVM_GUESTDBG_SINGLESTEP.
-    pub(crate) single_step: bool,
+    pub(crate) guest_debug: GuestDebug,
     pub(crate) cpuid: Vec<kvm_cpuid_entry2>,
+    /// What CPUID does not allow.
+    reserved: Reserved,
     pub(crate) mp_state: u32,
+}
+
+/// KVM_SET_GUEST_DEBUG.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct GuestDebug {
+    /// `KVM_GUESTDBG_…`; none without KVM_GUESTDBG_ENABLE.
+    control: u32,
+    /// User space's DR0 to DR3 and DR7.
+    registers: ([u64; 4], u64),
+}
+
+impl GuestDebug {
+    const ENABLE: u32 = 1;
+    const SINGLESTEP: u32 = 2;
+    const USE_SW_BP: u32 = 1 << 16;
+    const USE_HW_BP: u32 = 1 << 17;
+    const BLOCKIRQ: u32 = 1 << 20;
+
+    pub(crate) fn new(debug: &kvm_guest_debug) -> Self {
+        let [dr0, dr1, dr2, dr3, .., dr7] = debug.debugreg;
+        let enabled = debug.control & Self::ENABLE != 0;
+        // In a VMCB all bits of DR7 count as a processor has them.
+        Self { control: if enabled { debug.control } else { 0 }, registers: ([dr0, dr1, dr2, dr3], dr7 | DR7_FIXED) }
+    }
+
+    pub(crate) fn is_on(&self) -> bool {
+        self.control != 0
+    }
+
+    pub(crate) fn single_step(&self) -> bool {
+        self.control & Self::SINGLESTEP != 0
+    }
+
+    pub(crate) fn blocks_interrupts(&self) -> bool {
+        self.control & Self::BLOCKIRQ != 0
+    }
+
+    /// What takes the place of the guest's debug registers.
+    pub(crate) fn breakpoints(&self) -> Option<([u64; 4], u64)> {
+        (self.control & Self::USE_HW_BP != 0).then_some(self.registers)
+    }
+
+    /// The exceptions that are user space's, as bits: #DB, #BP.
+    pub(crate) fn intercepts(&self) -> u32 {
+        let debug = self.control & (Self::SINGLESTEP | Self::USE_HW_BP) != 0;
+        u32::from(debug) << 1 | u32::from(self.control & Self::USE_SW_BP != 0) << 3
+    }
 }
 
 /// The MSRs that lie in a VMSA.
@@ -101,9 +147,9 @@ impl Registers {
             pat: PAT_RESET,
             msrs: [0; SAVED_MSRS.len()],
             fpu: FpuState::default(),
-            guest_debug: false,
-            single_step: false,
+            guest_debug: GuestDebug::default(),
             cpuid: Vec::new(),
+            reserved: Reserved::of(&[], &[]),
             mp_state: KVM_MP_STATE_RUNNABLE,
         }
     }
@@ -116,9 +162,9 @@ impl Registers {
         let mut new = Self::reset(boot, supported_xcr0);
         new.general.rdx = signature.into();
         new.cpuid = std::mem::take(&mut self.cpuid);
+        new.reserved = self.reserved;
         new.mp_state = self.mp_state;
         new.guest_debug = self.guest_debug;
-        new.single_step = self.single_step;
         if init {
             new.fpu = self.fpu.clone();
             new.xcr0 = self.xcr0;
@@ -127,6 +173,12 @@ impl Registers {
             new.system.cr0 = ET | self.system.cr0 & (NW | CD);
         }
         *self = new;
+    }
+
+    /// KVM_SET_CPUID2, on a host that supports this.
+    pub(crate) fn set_cpuid(&mut self, functions: &[kvm_cpuid_entry2], supported: &[kvm_cpuid_entry2]) {
+        self.reserved = Reserved::of(functions, supported);
+        self.cpuid = functions.to_vec();
     }
 
     /// KVM_SET_REGS.
@@ -143,7 +195,10 @@ impl Registers {
         let cr0 = sregs.cr0 >> 32 == 0
             && !(sregs.cr0 & NW != 0 && sregs.cr0 & CD == 0)
             && !(sregs.cr0 & PG != 0 && sregs.cr0 & PE == 0);
-        if !mode || !cr0 || sregs.cr4 & CR4_RESERVED != 0 || sregs.efer & !EFER_VALID != 0 {
+        let offered = sregs.cr4 & self.reserved.cr4 == 0 && sregs.efer & (!EFER_VALID | self.reserved.efer) == 0;
+        // Nobody complains about what is there already.
+        let apic = sregs.apic_base == self.system.apic_base || self.may_have_apic_base(sregs.apic_base);
+        if !mode || !cr0 || !offered || !apic {
             return Err(Errno::EINVAL);
         }
         self.system = *sregs;
@@ -153,6 +208,22 @@ impl Registers {
             segment.padding = 0;
         }
         Ok(())
+    }
+
+    /// Whether user space may put the local APIC there: a physical address that the guest has, in a mode that exists.
+    fn may_have_apic_base(&self, base: u64) -> bool {
+        const ENABLED: u64 = 1 << 11;
+        const X2APIC: u64 = 1 << 10;
+        const RESERVED: u64 = 0x2ff;
+        /// Bits of physical addresses that CPUID does not tell.
+        const ADDRESS_BITS: u32 = 36;
+        let leaf = |function| self.cpuid.iter().find(|leaf| leaf.function == function);
+        let bits = leaf(0x8000_0008).map_or(ADDRESS_BITS, |leaf| leaf.eax & 0xff);
+        let has_x2apic = leaf(1).is_some_and(|leaf| leaf.ecx >> 21 & 1 != 0);
+        let x2apic = base & X2APIC != 0;
+        base & RESERVED == 0
+            && base.checked_shr(bits).unwrap_or_default() == 0
+            && (!x2apic || has_x2apic && base & ENABLED != 0)
     }
 
     /// KVM_SET_DEBUGREGS.

@@ -62,6 +62,14 @@ pub trait UserSpace: Sync {
         Err(Fault)
     }
 
+    /// The eventfd behind `fd`. The default takes every number for one of its own.
+    ///
+    /// # Errors
+    /// EBADF: the descriptor is not open. EINVAL: it is something else.
+    fn eventfd(&self, fd: u32) -> Result<Eventfd, snp_abi::Errno> {
+        Ok(Eventfd::new(fd.into(), ()))
+    }
+
     /// Signals an eventfd: the guest wrote where KVM_IOEVENTFD said. The default does nothing.
     fn signal_eventfd(&self, fd: u32) {
         let _ = fd;
@@ -84,6 +92,25 @@ pub trait UserSpace: Sync {
     /// # Errors
     /// EBADF, EINVAL.
     fn guest_memfd(&self, fd: u32) -> Result<Arc<GuestMemfd>, snp_abi::Errno>;
+}
+
+/// An eventfd: two descriptors of one have the same identity.
+#[derive(Debug)]
+pub struct Eventfd {
+    identity: u64,
+    _hold: Box<dyn std::fmt::Debug + Send + Sync>,
+}
+
+impl Eventfd {
+    /// One of that identity, which no other gets as long as `hold` lives.
+    pub fn new(identity: u64, hold: impl std::fmt::Debug + Send + Sync + 'static) -> Self {
+        Self { identity, _hold: Box::new(hold) }
+    }
+
+    /// Which one it is.
+    pub fn identity(&self) -> u64 {
+        self.identity
+    }
 }
 
 /// Reads a structure of the uAPI.

@@ -7,9 +7,10 @@ use snp_abi::{Errno, Gpa, Pfn};
 use snp_asp::SealedPage;
 
 use crate::apic::{self, LocalApic};
+use crate::cpuid::{self, Runtime};
 use crate::devices::VcpuDevices;
 use crate::host::Host;
-use crate::registers::{Registers, SAVED_MSRS};
+use crate::registers::{GuestDebug, Registers, SAVED_MSRS};
 use crate::run::{Bell, RunPages, Running};
 use crate::vm::{VmInner, VmState};
 use crate::{UserSpace, Vm, lock, msrs, sev};
@@ -312,23 +313,37 @@ impl Vcpu {
     /// The MSRs that a VMSA holds, beside PAT (0x277).
     pub const MSRS: [u32; SAVED_MSRS.len()] = SAVED_MSRS;
 
-    /// KVM_SET_CPUID2.
+    /// KVM_SET_CPUID2. Once the vCPU has run, only what it has already can be set again. Waits while another thread runs it.
     ///
     /// # Errors
-    /// E2BIG: more than 256 functions.
+    /// E2BIG: more than 256 functions. EINVAL: linear addresses of a length that no processor has, or a change after KVM_RUN.
     pub fn set_cpuid2(&self, functions: &[kvm_cpuid_entry2]) -> Result<(), Errno> {
         /// KVM_MAX_CPUID_ENTRIES.
         const LIMIT: usize = 256;
         if functions.len() > LIMIT {
             return Err(Errno::E2BIG);
         }
-        self.inner.lock().registers.cpuid = functions.to_vec();
+        let rules = self.vm.lock().devices.cpuid_rules();
+        let running = lock(&self.inner.running);
+        let mut state = self.inner.lock();
+        if running.has_run() {
+            let runtime = Runtime::of(&state.registers, &state.devices, rules);
+            let same = runtime.updated(functions) == runtime.updated(&state.registers.cpuid);
+            return if same { Ok(()) } else { Err(Errno::EINVAL) };
+        }
+        let addresses = functions.iter().find(|leaf| leaf.function == 0x8000_0008);
+        if addresses.is_some_and(|leaf| !matches!(leaf.eax >> 8 & 0xff, 0 | 48 | 57)) {
+            return Err(Errno::EINVAL);
+        }
+        state.registers.set_cpuid(functions, &cpuid::supported(&self.vm.host.config.cpuid));
         Ok(())
     }
 
-    /// KVM_GET_CPUID2.
+    /// KVM_GET_CPUID2: what was set, with what KVM keeps up to date in it.
     pub fn cpuid2(&self) -> Vec<kvm_cpuid_entry2> {
-        self.inner.lock().registers.cpuid.clone()
+        let rules = self.vm.lock().devices.cpuid_rules();
+        let state = self.inner.lock();
+        Runtime::of(&state.registers, &state.devices, rules).updated(&state.registers.cpuid)
     }
 
     /// KVM_GET_MP_STATE.
@@ -358,24 +373,28 @@ impl Vcpu {
         Ok(())
     }
 
-    /// KVM_SET_GUEST_DEBUG: KVM_GUESTDBG_ENABLE, and KVM_GUESTDBG_SINGLESTEP with it. Breakpoints are not modelled; they are
-    /// noted in [`crate::SoftKvm::unmodelled`].
+    /// KVM_SET_GUEST_DEBUG: single steps, breakpoints by INT3 and by user space's own debug registers, injected #DB and #BP.
     ///
     /// # Errors
-    /// EINVAL: the state is protected.
+    /// EINVAL: the state is protected. EBUSY: an exception waits already, and another is to be injected.
     pub fn set_guest_debug(&self, debug: &kvm_guest_debug) -> Result<(), Errno> {
-        const ENABLE: u32 = 1;
-        const SINGLESTEP: u32 = 2;
-        const NO_INTERRUPTS: u32 = 1 << 20;
-        let enable = debug.control & ENABLE != 0;
-        if enable && debug.control & !(ENABLE | SINGLESTEP | NO_INTERRUPTS) != 0 {
-            self.vm.host.unmodelled("breakpoints and injected exceptions of KVM_SET_GUEST_DEBUG");
+        const INJECT_DB: u32 = 1 << 18;
+        const INJECT_BP: u32 = 1 << 19;
+        let mut state = self.inner.lock();
+        if state.protected {
+            return Err(Errno::EINVAL);
         }
-        self.change(|registers| {
-            registers.guest_debug = enable;
-            registers.single_step = enable && debug.control & SINGLESTEP != 0;
-            Ok(())
-        })
+        if debug.control & (INJECT_DB | INJECT_BP) != 0 {
+            let events = &mut state.devices.events;
+            if events.exception_injected | events.exception_pending != 0 {
+                return Err(Errno::EBUSY);
+            }
+            events.exception_injected = 1;
+            events.exception_nr = if debug.control & INJECT_DB != 0 { 1 } else { 3 };
+            events.exception_has_error_code = 0;
+        }
+        state.registers.guest_debug = GuestDebug::new(debug);
+        Ok(())
     }
 
     /// KVM_SET_SIGNAL_MASK: which signals KVM_RUN leaves pending (bit 0 for signal 1), in place of those that the thread blocks.

@@ -284,6 +284,7 @@ impl VmState {
 
 impl Drop for VmInner {
     fn drop(&mut self) {
+        lock(&self.host.irqfds).release(self);
         let state = self.state.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner);
         for vcpu in &state.vcpus {
             if let Some(frame) = vcpu.frame {

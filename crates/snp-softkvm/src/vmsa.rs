@@ -21,7 +21,7 @@ const CD_NW: u64 = 0x6000_0000;
 /// Linux 7.3, arch/x86/kvm/svm/sev.c, the synchronisation of the VMSA before LAUNCH_FINISH; since Linux 6.10 with x87, SSE
 /// and AVX state.
 pub(crate) fn build(registers: &Registers, features: SevFeatures) -> Result<Box<Vmsa>, Errno> {
-    if registers.guest_debug || registers.debug.dr7 & !DR7_FIXED != 0 {
+    if registers.guest_debug.is_on() || registers.debug.dr7 & !DR7_FIXED != 0 {
         return Err(Errno::EINVAL);
     }
     let (general, system) = (&registers.general, &registers.system);

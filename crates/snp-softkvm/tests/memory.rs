@@ -56,7 +56,7 @@ fn slots_that_are_refused() {
         ("offset past the end", Errno::EINVAL, Region { guest_memfd_offset: 61 * PAGE, ..good }),
         ("address that wraps", Errno::EINVAL, Region { guest_phys_addr: 0u64.wrapping_sub(4096), ..good }),
         ("address space", Errno::EINVAL, Region { slot: 1 << 16 | 7, ..good }),
-        ("slot number", Errno::EINVAL, Region { slot: 32767, ..good }),
+        ("slot number of KVM's own", Errno::EINVAL, Region { slot: 32764, ..good }),
         ("delete what is not", Errno::EINVAL, Region { memory_size: 0, ..good }),
         ("closed descriptor", Errno::EBADF, Region { guest_memfd: 77, ..good }),
         ("not a guest_memfd", Errno::EINVAL, Region { guest_memfd: 3, ..good }),
@@ -67,7 +67,7 @@ fn slots_that_are_refused() {
         assert_eq!(vmm.vm.set_user_memory_region2(&vmm.process, &region), Err(errno), "{name}");
     }
     // The pages of the guest_memfd are already behind slot 0.
-    assert_eq!(vmm.vm.set_user_memory_region2(&vmm.process, &good), Err(Errno::EINVAL));
+    assert_eq!(vmm.vm.set_user_memory_region2(&vmm.process, &good), Err(Errno::EEXIST));
     // A slot with a guest_memfd cannot be changed, but deleted and made anew, as QEMU does.
     let slot = region(0, 0, FIRST_SLOT, fd);
     assert_eq!(vmm.vm.set_user_memory_region2(&vmm.process, &slot), Err(Errno::EINVAL));

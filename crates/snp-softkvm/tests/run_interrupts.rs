@@ -36,7 +36,8 @@ impl Guest {
             ..kvm_userspace_memory_region2::default()
         };
         vm.set_user_memory_region2(&process, &region).unwrap();
-        let vcpus = (0..vcpus).map(|id| vm.create_vcpu(id).unwrap()).collect();
+        let vcpus: Vec<_> = (0..vcpus).map(|id| vm.create_vcpu(id).unwrap()).collect();
+        vcpus.iter().for_each(|vcpu| vcpu.set_cpuid2(&kvm.supported_cpuid()).unwrap());
         let guest = Self { vm, vcpus, process, memory };
         let mut code = CodeAssembler::new(64).unwrap();
         assemble(&mut code);

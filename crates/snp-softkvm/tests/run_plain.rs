@@ -76,6 +76,7 @@ impl Guest {
         };
         vm.set_user_memory_region2(&process, &region).unwrap();
         let vcpu = vm.create_vcpu(0).unwrap();
+        vcpu.set_cpuid2(&kvm.supported_cpuid()).unwrap();
         let mut code = CodeAssembler::new(bits).unwrap();
         assemble(&mut code);
         let guest = Self { vm, vcpu, process, memory };
@@ -458,4 +459,123 @@ fn memory_is_there_before_the_guest_wants_it() {
     ] {
         assert_eq!((guest.vcpu.pre_fault_memory(&guest.process, &mut asked), asked), (answer, left));
     }
+}
+
+/// What user space says of its debug registers, with KVM_GUESTDBG_ENABLE and USE_HW_BP.
+fn breakpoints(first: u64, control: u64) -> kvm_guest_debug {
+    kvm_guest_debug { control: 1 | 1 << 17, debugreg: [first, 0, 0, 0, 0, 0, 0, control], ..kvm_guest_debug::default() }
+}
+
+#[test]
+fn user_spaces_breakpoints_are_not_the_guests() {
+    const DATA: u64 = 0x5000;
+    let guest = Guest::long(KVM_X86_DEFAULT_VM, |code| {
+        code.mov(rax, 0x1234_u64).unwrap(); // 10 bytes
+        code.mov(dr0, rax).unwrap(); // 3 bytes
+        code.mov(byte_ptr(DATA), al).unwrap(); // 9 bytes
+        code.mov(rbx, dr0).unwrap(); // 3 bytes
+        code.hlt().unwrap();
+    });
+    // On execution, by the first register's L bit; again and again until user space moves on.
+    guest.vcpu.set_guest_debug(&breakpoints(CODE + 13, 1)).unwrap();
+    for _ in 0..2 {
+        assert_eq!(guest.run(), RunExit::Debug { exception: 1, pc: CODE + 13, dr6: 0xffff_0ff1, dr7: 0x401 });
+    }
+    // On a write of one byte: after it.
+    guest.vcpu.set_guest_debug(&breakpoints(DATA, 0x1_0001)).unwrap();
+    let written = RunExit::Debug { exception: 1, pc: CODE + 22, dr6: 0xffff_0ff1, dr7: 0x1_0401 };
+    assert_eq!(guest.run(), written);
+    // DR7.GD: before the guest looks at a debug register, which is its own in the end.
+    guest.vcpu.set_guest_debug(&breakpoints(0, 0x2000)).unwrap();
+    assert_eq!(guest.run(), RunExit::Debug { exception: 1, pc: CODE + 22, dr6: 0xffff_2ff0, dr7: 0x2400 });
+    guest.vcpu.set_guest_debug(&breakpoints(0, 0)).unwrap();
+    assert_eq!(guest.run(), RunExit::Halt);
+    let debug = guest.vcpu.debugregs().unwrap();
+    assert_eq!((guest.regs().rbx, debug.db[0], debug.dr6, debug.dr7), (0x1234, 0x1234, 0xffff_0ff0, 0x400));
+}
+
+#[test]
+fn int3_is_user_spaces_if_it_wants_it() {
+    let guest = Guest::new(KVM_X86_DEFAULT_VM, |code| {
+        code.int3().unwrap();
+        code.hlt().unwrap();
+    });
+    let debug = |control| kvm_guest_debug { control, ..kvm_guest_debug::default() };
+    guest.vcpu.set_guest_debug(&debug(1 | 1 << 16)).unwrap();
+    assert_eq!(guest.run(), RunExit::Debug { exception: 3, pc: CODE, dr6: 0xffff_0ff0, dr7: 0x400 });
+    assert_eq!(guest.regs().rip, CODE);
+    // Without KVM_GUESTDBG_ENABLE it is the guest's: real mode's vector 3.
+    guest.write(4 * 3, &0x3000_u32.to_le_bytes());
+    guest.write(0x3000, &[0xf4]);
+    guest.vcpu.set_guest_debug(&debug(1 << 16)).unwrap();
+    assert_eq!((guest.run(), guest.regs().rip), (RunExit::Halt, 0x3001));
+    // KVM_GUESTDBG_INJECT_BP: one at a time.
+    guest.vcpu.set_guest_debug(&debug(1 | 1 << 19)).unwrap();
+    assert_eq!(guest.vcpu.set_guest_debug(&debug(1 | 1 << 18)), Err(Errno::EBUSY));
+    assert_eq!((guest.run(), guest.regs().rip), (RunExit::Halt, 0x3001));
+}
+
+#[test]
+fn a_foreign_hypercall_is_replaced_by_the_processors_own() {
+    const VMCALL: [u8; 3] = [0x0f, 0x01, 0xc1];
+    const VMMCALL: [u8; 3] = [0x0f, 0x01, 0xd9];
+    let guest = Guest::long(KVM_X86_DEFAULT_VM, |code| {
+        code.mov(eax, 11).unwrap(); // KVM_HC_SCHED_YIELD
+        code.vmcall().unwrap();
+        code.hlt().unwrap();
+    });
+    assert_eq!(guest.run(), RunExit::Halt);
+    assert_eq!((guest.read(CODE + 5), guest.regs().rax), (VMMCALL, 0));
+    // KVM_X86_QUIRK_FIX_HYPERCALL_INSN disabled: #UD, without an IDT.
+    let cap = kvm_enable_cap { cap: KVM_CAP_DISABLE_QUIRKS2, args: [1 << 5, 0, 0, 0], ..kvm_enable_cap::default() };
+    guest.vm.enable_cap(&cap).unwrap();
+    guest.write(CODE + 5, &VMCALL);
+    guest.vcpu.set_regs(&kvm_regs { rip: CODE, rsp: 0x7000, rflags: 2, ..kvm_regs::default() }).unwrap();
+    assert_eq!((guest.run(), guest.read(CODE + 5)), (RunExit::Shutdown, VMCALL));
+}
+
+#[test]
+fn what_the_emulator_lacks_is_an_internal_error() {
+    const DEVICE: u64 = 0x50_0000;
+    let guest = Guest::long(KVM_X86_DEFAULT_VM, |code| {
+        code.mov(rax, DEVICE).unwrap(); // 10 bytes
+        code.fld(dword_ptr(rax)).unwrap(); // 2 bytes
+        code.hlt().unwrap();
+    });
+    let cap = KVM_CAP_EXIT_ON_EMULATION_FAILURE;
+    guest.vm.enable_cap(&kvm_enable_cap { cap, args: [1, 0, 0, 0], ..kvm_enable_cap::default() }).unwrap();
+    let RunExit::InternalError { suberror, data } = guest.run() else { panic!("no internal error") };
+    // The flag, then how many bytes there are, and the first of them.
+    assert_eq!((suberror, data[0], data[1] & 0xff_ffff), (KVM_INTERNAL_ERROR_EMULATION, 1, 0x00_d90f));
+    guest.vcpu.set_regs(&kvm_regs { rip: CODE + 12, ..guest.regs() }).unwrap();
+    assert_eq!(guest.run(), RunExit::Halt);
+}
+
+#[test]
+fn a_device_cannot_hold_the_interrupt_descriptor_table() {
+    const DEVICE: u64 = 0x50_0000;
+    let guest = Guest::long(KVM_X86_DEFAULT_VM, |code| {
+        code.ud2().unwrap();
+    });
+    let mut sregs = guest.vcpu.sregs().unwrap();
+    sregs.idt = kvm_dtable { base: DEVICE, limit: 0xfff, ..kvm_dtable::default() };
+    guest.vcpu.set_sregs(&sregs).unwrap();
+    let RunExit::InternalError { suberror, data } = guest.run() else { panic!("no internal error") };
+    assert_eq!((suberror, data.len(), data[3]), (KVM_INTERNAL_ERROR_DELIVERY_EV, 5, DEVICE + 16 * 6));
+}
+
+#[test]
+fn the_guest_reads_platform_info_as_long_as_it_may() {
+    let guest = Guest::long(KVM_X86_DEFAULT_VM, |code| {
+        for _ in 0..2 {
+            code.mov(ecx, 0xce).unwrap();
+            code.rdmsr().unwrap();
+            code.out(0x80, al).unwrap();
+        }
+    });
+    assert_eq!(guest.run(), io(false, 1, 0x80, 1));
+    let cap = kvm_enable_cap { cap: KVM_CAP_MSR_PLATFORM_INFO, ..kvm_enable_cap::default() };
+    guest.vm.enable_cap(&cap).unwrap();
+    // #GP, without an IDT.
+    assert_eq!(guest.run(), RunExit::Shutdown);
 }

@@ -43,6 +43,7 @@ impl Guest {
         };
         command(KVM_SEV_INIT2, kvm_sev_init::default().as_bytes());
         let vcpu = vm.create_vcpu(0).unwrap();
+        vcpu.set_cpuid2(&kvm.supported_cpuid()).unwrap();
         let mut code = CodeAssembler::new(64).unwrap();
         assemble(&mut code);
         process.write(memory + CODE, &code.assemble(CODE).unwrap()).unwrap();

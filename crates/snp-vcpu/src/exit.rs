@@ -2,6 +2,7 @@
 
 use std::sync::atomic::AtomicBool;
 
+use crate::Exception;
 use crate::memory::AccessKind;
 
 /// How far a processor may run.
@@ -77,6 +78,9 @@ pub enum Exit {
         /// What is written; `None` for a read.
         data: Option<[u8; 8]>,
     },
+    /// An exception of `State::intercepts`, before it changed anything: RIP is at the instruction, or past it for a trap. DR6 is
+    /// as #DB leaves it, CR2 is not.
+    Exception(Exception),
     /// Triple fault.
     Shutdown,
     /// INVD, WBINVD, MONITOR, MWAIT, XSETBV, RDPMC … in guests whose hypervisor intercepts them: the mnemonic.

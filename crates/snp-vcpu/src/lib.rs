@@ -31,7 +31,7 @@ pub use interpreter::Interpreter;
 pub use memory::{Access, AccessKind, GuestMemory, MappedPage, NestedFault, Pvalidate, RmpAdjust, RmpResult};
 pub use operands::Operands;
 pub use simd::execute as execute_simd;
-pub use state::{Segments, State};
+pub use state::{DebugRegisters, Segments, State};
 pub use xsave::execute as execute_xsave;
 
 /// An engine that runs a processor's state.

@@ -42,6 +42,17 @@ impl std::ops::IndexMut<usize> for Segments {
     }
 }
 
+/// Debug registers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DebugRegisters {
+    /// DR0 to DR3.
+    pub dr: [u64; 4],
+    /// DR6.
+    pub dr6: u64,
+    /// DR7.
+    pub dr7: u64,
+}
+
 /// Everything that a virtual processor is, beside the memory that it runs in.
 ///
 /// Fields are named as the VMSA's. Segment attributes are in the VMSA's compressed form (bits 7:0 type, S, DPL, P; 11:8 AVL,
@@ -134,6 +145,11 @@ pub struct State {
     /// type in 10:8 (0 interrupt, 2 NMI, 3 exception, 4 software interrupt), error code valid in 11, valid in 31, error code
     /// in 63:32.
     pub event_inj: u64,
+    /// Exceptions that end with [`Exit::Exception`](crate::Exit::Exception) in place of the guest's handler: a bit per vector, as
+    /// in the VMCB. Those that are met on the way to a handler are not among them.
+    pub intercepts: u32,
+    /// The guest's own debug registers, which it reads and writes, while the hypervisor uses the processor's.
+    pub hidden_debug: Option<DebugRegisters>,
     /// What the hypervisor answered to accesses to memory-mapped devices of the instruction that is about to be executed
     /// again, in their order: address and bytes of reads, address and nothing of writes.
     pub mmio: VecDeque<(u64, Vec<u8>)>,
@@ -158,6 +174,21 @@ impl State {
     pub const RSI: usize = 6;
     /// RDI.
     pub const RDI: usize = 7;
+
+    /// The processor's debug registers.
+    pub fn debug_registers(&self) -> DebugRegisters {
+        DebugRegisters { dr: self.dr, dr6: self.dr6, dr7: self.dr7 }
+    }
+
+    /// Sets them.
+    pub fn set_debug_registers(&mut self, registers: &DebugRegisters) {
+        DebugRegisters { dr: self.dr, dr6: self.dr6, dr7: self.dr7 } = *registers;
+    }
+
+    /// Whether the hypervisor takes an exception of that vector.
+    pub fn is_intercepted(&self, vector: u8) -> bool {
+        self.intercepts >> (vector & 31) & 1 != 0
+    }
 
     /// Whether the guest's RMP entries count: SEV-SNP is active.
     pub fn snp(&self) -> bool {
@@ -225,6 +256,8 @@ impl Default for State {
             interrupt_shadow: false,
             nmi_blocked: false,
             event_inj: 0,
+            intercepts: 0,
+            hidden_debug: None,
             mmio: VecDeque::new(),
             port_input: VecDeque::new(),
         }

@@ -235,6 +235,7 @@ fn guest_exit(state: &State, exit: &Exit) -> String {
         Exit::Halt { .. } => "hlt".into(),
         Exit::Cpuid { .. } => "cpuid".into(),
         Exit::Hypercall { .. } => "hypercall".into(),
+        Exit::Exception(exception) => format!("exception {}", exception.vector),
         Exit::Shutdown => "shutdown".into(),
         Exit::Unmodelled(what) => format!("unmodelled {what}"),
         Exit::Limit | Exit::Kicked | Exit::InterruptWindow | Exit::Breakpoint => "none".into(),

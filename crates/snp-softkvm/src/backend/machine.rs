@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use snp_abi::Errno;
-use snp_abi::kvm::{kvm_cpuid_entry2, kvm_memory_attributes};
+use snp_abi::kvm::kvm_memory_attributes;
 use snp_launch::{LaunchError, LaunchObserver, LaunchPlan, Launched};
 
 use super::{Launcher, Shared, SoftPlatform};
@@ -44,24 +44,8 @@ impl SoftPlatform {
         let vm = launcher.create_vm(&kvm)?;
         launcher.plain("KVM_CREATE_IRQCHIP", &[], vm.create_irqchip())?;
         let (launched, vcpus, _) = launcher.launch(&vm, plan, self.profile)?;
-        for vcpu in &vcpus {
-            launcher.plain("KVM_SET_CPUID2", &[("vcpu", vcpu.index().into())], vcpu.set_cpuid2(&cpuid(&kvm, vcpu)))?;
-        }
         Ok(Machine { kvm, vm, vcpus, process: launcher.process, launched, shared: launcher.shared })
     }
-}
-
-/// What the host supports, with the vCPU's APIC ID where processors tell theirs.
-fn cpuid(kvm: &SoftKvm, vcpu: &Vcpu) -> Vec<kvm_cpuid_entry2> {
-    let mut table = kvm.supported_cpuid();
-    for entry in &mut table {
-        match entry.function {
-            1 => entry.ebx = entry.ebx & 0x00ff_ffff | (vcpu.apic_id() & 0xff) << 24,
-            0xb => entry.edx = vcpu.apic_id(),
-            _ => {}
-        }
-    }
-    table
 }
 
 impl Machine {

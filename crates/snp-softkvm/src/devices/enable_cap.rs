@@ -23,9 +23,20 @@ pub(crate) fn enable(state: &mut VmState, cap: &kvm_enable_cap) -> Result<(), Er
             state.devices.triple_fault_event = argument != 0;
             Ok(())
         }
-        // Of no effect on a guest that does not run.
-        KVM_CAP_DISABLE_QUIRKS | KVM_CAP_MSR_PLATFORM_INFO | KVM_CAP_HALT_POLL => Ok(()),
-        KVM_CAP_DISABLE_QUIRKS2 => within(QUIRKS),
+        // How long a host waits before it sleeps: of no effect here.
+        KVM_CAP_HALT_POLL => Ok(()),
+        KVM_CAP_MSR_PLATFORM_INFO => {
+            state.devices.reads_platform_info = argument != 0;
+            Ok(())
+        }
+        KVM_CAP_DISABLE_QUIRKS | KVM_CAP_DISABLE_QUIRKS2 => {
+            // The older one takes what it does not know.
+            if cap.cap == KVM_CAP_DISABLE_QUIRKS2 {
+                within(QUIRKS)?;
+            }
+            state.devices.disabled_quirks |= argument & QUIRKS;
+            Ok(())
+        }
         KVM_CAP_X2APIC_API => {
             const USE_32BIT_IDS: u64 = 1;
             within(X2APIC_FLAGS)?;
@@ -37,12 +48,20 @@ pub(crate) fn enable(state: &mut VmState, cap: &kvm_enable_cap) -> Result<(), Er
             state.devices.user_space_msr = argument;
             Ok(())
         }
-        KVM_CAP_EXIT_ON_EMULATION_FAILURE => within(1),
+        KVM_CAP_EXIT_ON_EMULATION_FAILURE => {
+            within(1)?;
+            state.devices.exit_on_emulation_failure = argument != 0;
+            Ok(())
+        }
         KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2 => within(DIRTY_LOG_FLAGS),
         KVM_CAP_X86_DISABLE_EXITS => {
             // Linux checks the argument first, then whether it comes too late.
             within(DISABLE_EXITS)?;
-            if state.vcpus.is_empty() { Ok(()) } else { Err(Errno::EINVAL) }
+            if !state.vcpus.is_empty() {
+                return Err(Errno::EINVAL);
+            }
+            state.devices.disabled_exits |= argument;
+            Ok(())
         }
         KVM_CAP_X86_APIC_BUS_CYCLES_NS => {
             // The longest timer must not overflow.

@@ -1,9 +1,9 @@
-//! KVM_IOEVENTFD and KVM_IRQFD. Guests' writes signal eventfds; nothing is raised by an irqfd: that is not modelled.
+//! KVM_IOEVENTFD: guests' writes signal eventfds.
 
 use std::collections::BTreeSet;
 
 use snp_abi::Errno;
-use snp_abi::kvm::{kvm_ioeventfd, kvm_irqfd};
+use snp_abi::kvm::kvm_ioeventfd;
 
 use crate::Vm;
 
@@ -11,9 +11,6 @@ use crate::Vm;
 const DATAMATCH: u32 = 1;
 const PIO: u32 = 2;
 const DEASSIGN: u32 = 4;
-/// KVM_IRQFD_FLAG_DEASSIGN, _RESAMPLE.
-const IRQFD_FLAGS: u32 = 0b11;
-const IRQFD_RESAMPLE: u32 = 2;
 
 /// The places at which a write signals an eventfd.
 #[derive(Debug, Default)]
@@ -77,20 +74,6 @@ impl Vm {
             }
             events.insert(new);
             Ok(())
-        })
-    }
-
-    /// KVM_IRQFD.
-    ///
-    /// # Errors
-    /// EINVAL: unknown flags, no irqchip, or a resampling one without PICs and I/O APIC in KVM.
-    pub fn irqfd(&self, irqfd: &kvm_irqfd) -> Result<(), Errno> {
-        self.devices(|state| {
-            let resample = irqfd.flags & IRQFD_RESAMPLE != 0;
-            let good = irqfd.flags & !IRQFD_FLAGS == 0
-                && state.devices.has_local_apics()
-                && (!resample || state.devices.has_full_irqchip());
-            if good { Ok(()) } else { Err(Errno::EINVAL) }
         })
     }
 }

@@ -8,10 +8,12 @@
 pub(crate) mod enable_cap;
 mod eventfd;
 mod interrupts;
+mod irqfd;
 pub(crate) mod msr_filter;
 mod vcpu;
 mod vm;
 
+pub(crate) use irqfd::Irqfds;
 pub(crate) use vcpu::{MCE_SUPPORTED, VcpuDevices};
 pub(crate) use vm::VmDevices;
 

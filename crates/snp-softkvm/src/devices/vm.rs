@@ -11,6 +11,7 @@ use super::msr_filter::MsrFilter;
 use crate::Vm;
 use crate::apic::IoApic;
 use crate::capabilities::{CLOCK_FLAGS, IRQ_ROUTES};
+use crate::cpuid::Rules;
 use crate::vm::{MAX_VCPU_IDS, VmState};
 
 /// The last three pages below 4 GiB, where a TSS of three pages would no longer fit.
@@ -43,6 +44,14 @@ pub(crate) struct VmDevices {
     /// KVM_CAP_X86_USER_SPACE_MSR: KVM_MSR_EXIT_REASON_… for which user space is asked.
     pub(crate) user_space_msr: u64,
     pub(crate) msr_filter: MsrFilter,
+    /// KVM_X86_QUIRK_… that are off.
+    pub(crate) disabled_quirks: u64,
+    /// KVM_X86_DISABLE_EXITS_….
+    pub(crate) disabled_exits: u64,
+    /// KVM_CAP_EXIT_ON_EMULATION_FAILURE.
+    pub(crate) exit_on_emulation_failure: bool,
+    /// KVM_CAP_MSR_PLATFORM_INFO.
+    pub(crate) reads_platform_info: bool,
 }
 
 /// Where interrupt controllers are emulated.
@@ -74,6 +83,10 @@ impl Default for VmDevices {
             long_apic_ids: false,
             user_space_msr: 0,
             msr_filter: MsrFilter::default(),
+            disabled_quirks: 0,
+            disabled_exits: 0,
+            exit_on_emulation_failure: false,
+            reads_platform_info: true,
         }
     }
 }
@@ -99,6 +112,16 @@ impl VmDevices {
         }
         self.irqchip = Irqchip::Split;
         Ok(())
+    }
+
+    /// What CPUID depends on, beside the vCPU.
+    pub(crate) fn cpuid_rules(&self) -> Rules {
+        const DISABLE_EXITS_HLT: u64 = 1 << 1;
+        const MISC_ENABLE_NO_MWAIT: u64 = 1 << 4;
+        Rules {
+            halts_in_guest: self.disabled_exits & DISABLE_EXITS_HLT != 0,
+            mwait_by_msr: self.disabled_quirks & MISC_ENABLE_NO_MWAIT != 0,
+        }
     }
 
     /// The I/O APIC.

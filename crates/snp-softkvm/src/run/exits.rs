@@ -5,10 +5,10 @@
 
 use snp_abi::Errno;
 use snp_abi::kvm::*;
-use snp_vcpu::{Access, Exit, NestedFaultExit, State};
+use snp_vcpu::{Access, DebugRegisters, Exit, NestedFaultExit, State};
 
 use super::complete::{Completion, set_edx_eax};
-use super::{Flow, RunExit, Session, Stop, event};
+use super::{Flow, RunExit, Session, Stop, event, guest_debug};
 use crate::ghcb::MsrAnswer;
 use crate::host::is_protected;
 use crate::memory::Resolution;
@@ -20,7 +20,7 @@ const GENERAL_PROTECTION: u8 = 13;
 
 impl Session<'_> {
     /// Answers an exit.
-    pub(super) fn handle(&mut self, exit: Exit) -> Flow {
+    pub(super) fn handle(&mut self, exit: Exit, met: &DebugRegisters) -> Flow {
         match exit {
             // One instruction at a time for who watches, or the end of the bounds: the next step tells.
             Exit::Limit => Flow::Resume,
@@ -46,6 +46,10 @@ impl Session<'_> {
             Exit::Vmgexit => self.vmgexit(),
             Exit::NestedFault(fault) => self.nested_fault(&fault),
             Exit::Mmio { gpa, len, data } => self.mmio(gpa, len, data),
+            Exit::Exception(exception) => match exception.vector {
+                vector @ (guest_debug::DEBUG | guest_debug::BREAKPOINT) => self.debug_exit(vector, met),
+                _ => self.undefined(),
+            },
             Exit::Shutdown => self.shutdown(),
             Exit::Instruction { name, next_rip } => self.instruction(name, next_rip),
             Exit::Unmodelled(what) => self.unmodelled(&what),
@@ -156,6 +160,9 @@ impl Session<'_> {
 
     /// An access to memory that no slot has, or a write to a read-only one.
     fn mmio(&mut self, gpa: u64, len: u8, data: Option<[u8; 8]>) -> Flow {
+        if let Some(flow) = self.emulation_failure(gpa) {
+            return flow;
+        }
         let len = usize::from(len).min(8);
         let mut answer = [0; 8];
         let done = match data {

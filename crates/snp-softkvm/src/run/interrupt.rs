@@ -143,6 +143,10 @@ impl Session<'_> {
     /// after how many instructions at the latest.
     pub(super) fn inject(&mut self) -> (bool, u64) {
         self.advance_timer();
+        if self.guest_debug().blocks_interrupts() {
+            self.inject_injected();
+            return (false, u64::MAX);
+        }
         self.inject_nmi();
         self.inject_injected();
         let asked = self.area.read().request_interrupt_window != 0 && !self.local_apic;

@@ -18,10 +18,12 @@ mod complete;
 mod cpuid;
 mod debugger;
 mod device;
+mod emulator;
 mod encrypted;
 mod entry;
 mod event;
 mod exits;
+mod guest_debug;
 mod interrupt;
 mod msr;
 mod peek;
@@ -114,6 +116,8 @@ pub(crate) struct Running {
     pub(crate) state: State,
     /// The state was made.
     started: bool,
+    /// It was in the guest.
+    entered: bool,
     completion: Completion,
     /// What the guest asked by its GHCB and is about to be answered, for who watches.
     request: Option<String>,
@@ -122,6 +126,13 @@ pub(crate) struct Running {
     retried: (u64, u32),
     /// Of guests with encrypted state.
     ghcb: Option<Ghcb>,
+}
+
+impl Running {
+    /// Whether the vCPU was ever in the guest.
+    pub(crate) fn has_run(&self) -> bool {
+        self.entered
+    }
 }
 
 /// How it goes on after an exit.
@@ -268,17 +279,20 @@ impl<'a> Session<'a> {
         }
         self.give_ghcb();
         let (window, limit) = self.inject();
-        let single_step = !self.protected && self.vcpu.inner.lock().registers.single_step;
-        let exit = self.guest(window, if single_step { 1 } else { limit });
+        let debug = self.guest_debug();
+        self.begin_debugging(&debug);
+        let exit = self.guest(window, if debug.single_step() { 1 } else { limit });
+        let met = self.end_debugging();
         self.after_guest();
-        match self.handle(exit) {
-            Flow::Resume if single_step => self.stepped(),
+        match self.handle(exit, &met) {
+            Flow::Resume if debug.single_step() => self.stepped(&met),
             flow => flow,
         }
     }
 
     /// Runs the processor until it exits.
     fn guest(&mut self, interrupt_window: bool, limit: u64) -> Exit {
+        self.running.entered = true;
         let observer = self.observer().filter(|observer| observer.wants_instructions());
         if let Some(observer) = observer {
             observer.instruction(self.vcpu.inner.index, &self.running.state);
@@ -303,16 +317,6 @@ impl<'a> Session<'a> {
             observer.exit(self.vcpu.inner.index, &self.running.state, &exit);
         }
         exit
-    }
-
-    /// KVM_EXIT_DEBUG after an instruction: KVM_GUESTDBG_SINGLESTEP.
-    fn stepped(&self) -> Flow {
-        const DEBUG: u32 = 1;
-        const DR6_BS: u64 = 1 << 14;
-        let state = &self.running.state;
-        let pc = state.segments[snp_vcpu::Segments::CS].base.wrapping_add(state.rip);
-        let dr6 = crate::registers::DR6_FIXED | DR6_BS;
-        Flow::Exit(RunExit::Debug { exception: DEBUG, pc, dr6, dr7: state.dr7 })
     }
 
     /// Waits for something to happen.

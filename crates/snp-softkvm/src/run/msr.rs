@@ -13,12 +13,13 @@ use crate::msrs;
 const SEV_STATUS: u32 = 0xc001_0131;
 const TSC: u32 = 0x10;
 const TSC_ADJUST: u32 = 0x3b;
+const PLATFORM_INFO: u32 = 0xce;
 /// MSRs of the local APIC.
 const TSC_DEADLINE: u32 = 0x6e0;
 const X2APIC_FIRST: u32 = 0x800;
 const X2APIC_LAST: u32 = 0x8ff;
 /// Read-only: what a processor can do.
-const READ_ONLY: [u32; 4] = [0xfe, 0x179, 0xce, 0x10a];
+const READ_ONLY: [u32; 4] = [0xfe, 0x179, PLATFORM_INFO, 0x10a];
 
 /// KVM_MSR_EXIT_REASON_INVAL, _UNKNOWN and _FILTER.
 const INVALID: u32 = 1;
@@ -58,6 +59,9 @@ impl Session<'_> {
     fn read_kept_msr(&mut self, index: u32) -> Result<u64, u32> {
         if index == SEV_STATUS && self.vcpu.vm.vm_type == KVM_X86_SEV_VM {
             return Ok(1);
+        }
+        if index == PLATFORM_INFO && !self.vcpu.vm.lock().devices.reads_platform_info {
+            return Err(INVALID);
         }
         let tsc = self.running.state.tsc;
         let of_apic = self.apic(|apic| match index {

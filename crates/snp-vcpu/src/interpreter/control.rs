@@ -96,6 +96,7 @@ impl Cpu<'_> {
                 self.end_block = true;
             }
             Mnemonic::Int => self.software_interrupt(instruction.immediate8())?,
+            Mnemonic::Int3 if self.state.is_intercepted(3) => return Err(Exception::BREAKPOINT.into()),
             Mnemonic::Int3 => self.software_interrupt(3)?,
             Mnemonic::Into => {
                 if self.flag(flags::OF) {

@@ -157,6 +157,9 @@ impl Run<'_> {
         let delivered = match *fault {
             Trap::Exception(exception) => {
                 cpu.forget_answers();
+                if cpu.state.is_intercepted(exception.vector) {
+                    return Err(Exit::Exception(exception));
+                }
                 cpu.raise(&exception)
             }
             other => Err(Box::new(other)),

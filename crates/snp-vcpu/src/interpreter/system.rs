@@ -49,7 +49,9 @@ impl Cpu<'_> {
                 self.want_cpl0()?;
                 return Err(Exit::Halt { next_rip: self.next_rip }.into());
             }
-            Mnemonic::Vmmcall | Mnemonic::Vmcall => {
+            // The other vendor's.
+            Mnemonic::Vmcall => return Err(ud()),
+            Mnemonic::Vmmcall => {
                 return self.intercepted(intercept::VMMCALL, Exit::Hypercall { next_rip: self.next_rip });
             }
             Mnemonic::Cli => {
@@ -369,7 +371,9 @@ impl Cpu<'_> {
         self.want_cpl0()?;
         if self.state.dr7 & GD != 0 {
             self.state.dr6 |= GD;
-            self.state.dr7 &= !GD;
+            if self.state.hidden_debug.is_none() {
+                self.state.dr7 &= !GD;
+            }
             return Err(Exception::DEBUG.into());
         }
         Ok(())
@@ -383,11 +387,12 @@ impl Cpu<'_> {
     pub(crate) fn read_dr(&mut self, register: Register) -> Done<u64> {
         let number = self.debug_register(register)?;
         self.want_debug_access()?;
+        let registers = self.state.hidden_debug.unwrap_or(self.state.debug_registers());
         match number {
-            6 => Ok(self.state.dr6),
+            6 => Ok(registers.dr6),
             7 if self.intercepts_dr7() => Err(Exception::vmm_communication(intercept::READ_DR7).into()),
-            7 => Ok(self.state.dr7),
-            _ => Ok(self.state.dr[number]),
+            7 => Ok(registers.dr7),
+            _ => Ok(registers.dr[number]),
         }
     }
 
@@ -397,17 +402,22 @@ impl Cpu<'_> {
         if number >= 6 && value >> 32 != 0 {
             return Err(gp());
         }
+        if number == 7 && self.intercepts_dr7() {
+            return Err(Exception::vmm_communication(intercept::WRITE_DR7).into());
+        }
+        let mut registers = self.state.hidden_debug.unwrap_or(self.state.debug_registers());
         match number {
-            6 => self.state.dr6 = value & 0xe00f | 0xffff_0ff0,
-            7 if self.intercepts_dr7() => {
-                return Err(Exception::vmm_communication(intercept::WRITE_DR7).into());
-            }
-            7 => {
-                self.state.dr7 = value & 0xffff_2fff | 0x400;
-                // Watched pages may not be accessed without a look.
-                self.flush_tlb();
-            }
-            _ => self.state.dr[number] = value,
+            6 => registers.dr6 = value & 0xe00f | 0xffff_0ff0,
+            7 => registers.dr7 = value & 0xffff_2fff | 0x400,
+            _ => registers.dr[number] = value,
+        }
+        match &mut self.state.hidden_debug {
+            Some(hidden) => *hidden = registers,
+            None => self.state.set_debug_registers(&registers),
+        }
+        if number == 7 {
+            // Watched pages may not be accessed without a look.
+            self.flush_tlb();
         }
         self.end_block = true;
         Ok(())

@@ -1,10 +1,16 @@
-//! KVM_GET_SUPPORTED_CPUID: what guests of the platform may be given.
+//! CPUID: what guests of the platform may be given (KVM_GET_SUPPORTED_CPUID), and what a vCPU was given.
+
+mod features;
+mod table;
+
+pub(crate) use features::Reserved;
+pub(crate) use table::{Rules, Runtime, answer};
 
 use snp_abi::CpuidFunction;
 use snp_abi::kvm::kvm_cpuid_entry2;
 
 /// KVM_CPUID_FLAG_SIGNIFCANT_INDEX.
-const INDEX_MATTERS: u32 = 1;
+pub(crate) const INDEX_MATTERS: u32 = 1;
 /// KVM's own leaves: "KVMKVMKVM" and the highest leaf, then the features: CLOCKSOURCE, NOP_IO_DELAY, CLOCKSOURCE2, ASYNC_PF,
 /// STEAL_TIME, PV_EOI, PV_UNHALT, PV_TLB_FLUSH, ASYNC_PF_VMEXIT, PV_SEND_IPI, POLL_CONTROL, PV_SCHED_YIELD, ASYNC_PF_INT
 /// and CLOCKSOURCE_STABLE.
@@ -18,16 +24,23 @@ const SVM_FEATURES: u32 = 0x8000_000a;
 pub(crate) fn supported(host: &[CpuidFunction]) -> Vec<kvm_cpuid_entry2> {
     let own = [(0x4000_0000, SIGNATURE), (0x4000_0001, FEATURES)];
     let own = own.into_iter().map(|(function, values)| entry(function, 0, values));
-    let host =
-        host.iter().map(|leaf| entry(leaf.eax_in, leaf.ecx_in, [leaf.eax, leaf.ebx, without_svm(leaf), leaf.edx]));
+    let host = host.iter().map(|leaf| entry(leaf.eax_in, leaf.ecx_in, [leaf.eax, leaf.ebx, offered(leaf), leaf.edx]));
     let host = host.filter(|entry| entry.function != SVM_FEATURES);
     host.chain(own).collect()
 }
 
-/// ECX: kvm_amd without nested virtualisation (`nested=0`) does not offer SVM.
-fn without_svm(leaf: &CpuidFunction) -> u32 {
+/// ECX. OSXSAVE and OSPKE are a vCPU's own, as its CR4 says; kvm_amd without nested virtualisation (`nested=0`) does not offer
+/// SVM.
+fn offered(leaf: &CpuidFunction) -> u32 {
+    const OSXSAVE: u32 = 1 << 27;
+    const OSPKE: u32 = 1 << 4;
     const SVM: u32 = 1 << 2;
-    if leaf.eax_in == 0x8000_0001 { leaf.ecx & !SVM } else { leaf.ecx }
+    match (leaf.eax_in, leaf.ecx_in) {
+        (1, _) => leaf.ecx & !OSXSAVE,
+        (7, 0) => leaf.ecx & !OSPKE,
+        (0x8000_0001, _) => leaf.ecx & !SVM,
+        _ => leaf.ecx,
+    }
 }
 
 fn entry(function: u32, index: u32, [eax, ebx, ecx, edx]: [u32; 4]) -> kvm_cpuid_entry2 {
