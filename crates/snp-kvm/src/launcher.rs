@@ -7,8 +7,8 @@
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
 use kvm_bindings::{
-    kvm_create_guest_memfd, kvm_enable_cap, kvm_memory_attributes, kvm_sev_cmd as bindings_sev_cmd,
-    kvm_userspace_memory_region2,
+    KVM_MAX_CPUID_ENTRIES, kvm_create_guest_memfd, kvm_enable_cap, kvm_memory_attributes,
+    kvm_sev_cmd as bindings_sev_cmd, kvm_userspace_memory_region2,
 };
 use kvm_ioctls::{Kvm, VcpuFd, VmFd};
 use memmap2::{MmapMut, MmapOptions};
@@ -38,6 +38,7 @@ pub(crate) struct Launcher<'a> {
     memory: Vec<MmapMut>,
     sev: RawFd,
     profile: Profile,
+    kvm: &'a Kvm,
     observer: &'a mut dyn LaunchObserver,
 }
 
@@ -45,14 +46,14 @@ type Arguments<'a> = &'a [(&'static str, u64)];
 
 impl<'a> Launcher<'a> {
     pub(crate) fn new(
-        kvm: &Kvm,
+        kvm: &'a Kvm,
         sev: RawFd,
         profile: Profile,
         observer: &'a mut dyn LaunchObserver,
     ) -> Result<Self, LaunchError> {
         let vm = kvm.create_vm_with_type(KVM_X86_SNP_VM).map_err(errno);
         let vm = tell(observer, "KVM_CREATE_VM", &[("type", KVM_X86_SNP_VM)], vm)?;
-        Ok(Self { vcpus: Vec::new(), vm, memfds: Vec::new(), memory: Vec::new(), sev, profile, observer })
+        Ok(Self { vcpus: Vec::new(), vm, memfds: Vec::new(), memory: Vec::new(), sev, profile, kvm, observer })
     }
 
     pub(crate) fn launch(mut self, plan: &LaunchPlan) -> Result<Launched, LaunchError> {
@@ -133,11 +134,19 @@ impl<'a> Launcher<'a> {
             let vcpu = self.vm.create_vcpu(id).map_err(errno);
             let vcpu = tell(self.observer, "KVM_CREATE_VCPU", &[("id", id)], vcpu)?;
             if let BootState::Registers { boot, others } = &plan.boot {
+                self.set_cpuid(&vcpu, id)?;
                 self.set_registers(&vcpu, id, if id == 0 { boot } else { others })?;
             }
             self.vcpus.push(vcpu);
         }
         Ok(())
+    }
+
+    /// What the host offers. Before the registers: what CR4 and EFER may have depends on it.
+    fn set_cpuid(&mut self, vcpu: &VcpuFd, id: u64) -> Result<(), LaunchError> {
+        let offered = self.kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES).map_err(errno);
+        let offered = tell(self.observer, "KVM_GET_SUPPORTED_CPUID", &[], offered)?;
+        tell(self.observer, "KVM_SET_CPUID2", &[("vcpu", id)], vcpu.set_cpuid2(&offered).map_err(errno))
     }
 
     fn set_registers(&mut self, vcpu: &VcpuFd, id: u64, vmsa: &Vmsa) -> Result<(), LaunchError> {
