@@ -35,7 +35,7 @@ pub(crate) struct RunArgs {
     pub(super) trace: Vec<TraceTarget>,
 
     /// Run the vCPUs in one order that depends on nothing else, so that a run can be repeated exactly. Without it several
-    /// vCPUs run on threads. Always on with one vCPU, --trace or --gdb.
+    /// vCPUs run on threads. Always on with one vCPU, more than eight to a core, --trace or --gdb.
     #[arg(long)]
     pub(super) deterministic: bool,
 

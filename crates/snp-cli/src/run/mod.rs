@@ -120,7 +120,8 @@ fn execute(
     seed: String,
 ) -> std::result::Result<Report, Failed> {
     let launch = &args.launch;
-    let deterministic = args.deterministic || launch.vcpus == 1 || !args.trace.is_empty() || args.gdb.is_some();
+    let asked = args.deterministic || !args.trace.is_empty() || args.gdb.is_some();
+    let deterministic = asked || launch.vcpus == 1 || schedule::has_no_room_for_threads(launch.vcpus);
     let tracer = Arc::new(Tracer::new(&args.trace, deterministic)?);
     // What the guest says goes to standard output, unless that is for a program to read.
     let output: Box<dyn Write + Send> =

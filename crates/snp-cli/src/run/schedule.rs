@@ -145,6 +145,14 @@ pub(super) fn again(guest: &Guest, index: u32, count: u64, history: u64, limits:
     }
 }
 
+/// Whether threads would wait for one another's cores more than they run: a vCPU that spins until another has done something
+/// keeps its core until the system takes it away.
+pub(super) fn has_no_room_for_threads(vcpus: u32) -> bool {
+    const PER_CORE: usize = 8;
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    vcpus as usize > PER_CORE * cores
+}
+
 /// Every vCPU on a thread of its own.
 pub(super) fn on_threads(guest: &Guest, limits: &Limits) -> End {
     let over = Mutex::new(None);
