@@ -78,7 +78,10 @@ fn cargo_fuzz(fuzz: &Path, subcommand: &str) -> Command {
 fn run_target(fuzz: &Path, name: &str, time: Duration) -> Result<()> {
     let root = workspace::root().join("fuzz");
     let (corpus, seeds) = (root.join("corpus").join(name), root.join("seeds").join(name));
-    fs::create_dir_all(&corpus).with_context(|| format!("cannot create {}", corpus.display()))?;
+    // A target whose input is any bytes has no seeds.
+    for directory in [&corpus, &seeds] {
+        fs::create_dir_all(directory).with_context(|| format!("cannot create {}", directory.display()))?;
+    }
     let mut command = cargo_fuzz(fuzz, "run");
     command.arg(name).arg(&corpus).arg(&seeds).arg("--").args(LIMITS);
     command.arg(format!("-max_total_time={}", time.as_secs()));
