@@ -5,19 +5,18 @@
 
 mod common;
 
+use common::long_mode::*;
 use common::*;
 use iced_x86::code_asm::*;
 use snp_abi::ghcb::{Ghcb, GhcbExit};
 use snp_abi::kvm::*;
 use snp_abi::{
-    AttestationReport, Errno, FwStatus, MessageType, PAGE_SIZE, PageType, ReportRequest, ReportResponseHeader, Segment,
-    SevFeatures, Vmsa,
+    AttestationReport, Errno, FwStatus, MessageType, PAGE_SIZE, PageType, ReportRequest, ReportResponseHeader,
 };
 use snp_sev_guest::{Channel, MessagePage};
 use snp_softkvm::{Bounds, RunExit, Stop, UserSpace, profiles};
 use zerocopy::{FromBytes, IntoBytes};
 
-const C_BIT: u64 = 1 << 51;
 /// Frames of the guest: code, four of page tables, secrets, VMSA.
 const CODE: u64 = 16;
 const TABLES: u64 = 17;
@@ -36,52 +35,6 @@ struct Guest {
     /// Where the shared frames are in user memory.
     shared: u64,
     channel: Channel,
-}
-
-/// Page tables that map the first 2 MiB where they are.
-fn tables() -> Vec<u8> {
-    let base = TABLES * PAGE;
-    let mut pages = vec![0_u8; 4 * PAGE_SIZE];
-    let mut put = |page: usize, index: usize, entry: u64| {
-        let at = page * PAGE_SIZE + 8 * index;
-        pages[at..at + 8].copy_from_slice(&entry.to_le_bytes());
-    };
-    for level in 0..3 {
-        put(level, 0, (base + (level as u64 + 1) * PAGE) | C_BIT | 3);
-    }
-    for frame in 0..512 {
-        let private = if (SHARED..SHARED + SHARED_FRAMES).contains(&frame) { 0 } else { C_BIT };
-        put(3, frame as usize, (frame * PAGE) | private | 3);
-    }
-    pages
-}
-
-fn vmsa() -> Vmsa {
-    let data = Segment { selector: 0x10, attrib: 0xc93, limit: u32::MAX, base: 0 };
-    Vmsa {
-        es: data,
-        cs: Segment { selector: 8, attrib: 0xa9b, ..data },
-        ss: data,
-        ds: data,
-        fs: data,
-        gs: data,
-        tr: Segment { selector: 0, attrib: 0x8b, limit: 0x67, base: 0 },
-        ldtr: Segment { selector: 0, attrib: 0x82, limit: 0xffff, base: 0 },
-        efer: 0x1d00,
-        cr0: 0x8001_0033,
-        cr3: (TABLES * PAGE) | C_BIT,
-        cr4: 0x660,
-        rflags: 2,
-        rip: CODE * PAGE,
-        dr6: 0xffff_0ff0,
-        dr7: 0x400,
-        g_pat: 0x0007_0406_0007_0406,
-        xcr0: 1,
-        x87_fcw: 0x37f,
-        mxcsr: 0x1f80,
-        sev_features: SevFeatures(SevFeatures::SNP_ACTIVE),
-        ..Vmsa::default()
-    }
 }
 
 /// Registers the GHCB, exits with it, and spins.
@@ -122,9 +75,16 @@ impl Guest {
         assert_eq!(vmm.vm.set_user_memory_region2(&vmm.process, &region), Ok(()));
         vmm.vcpus.push(vmm.vm.create_vcpu(0).unwrap());
         assert_eq!(vmm.launch_pages(PageType::NORMAL, CODE, &program()), OK);
-        assert_eq!(vmm.launch_pages(PageType::NORMAL, TABLES, &tables()), OK);
+        assert_eq!(
+            vmm.launch_pages(
+                PageType::NORMAL,
+                TABLES,
+                &page_tables(TABLES, |frame| (SHARED..SHARED + SHARED_FRAMES).contains(&frame))
+            ),
+            OK
+        );
         assert_eq!(vmm.launch_pages(PageType::SECRETS, SECRETS, &[0; PAGE_SIZE]), OK);
-        assert_eq!(vmm.launch_vmsa(VMSA, &vmsa()), OK);
+        assert_eq!(vmm.launch_vmsa(VMSA, &long_mode_vmsa(CODE, TABLES)), OK);
         assert_eq!(vmm.finish(&kvm_sev_snp_launch_finish::default()), OK);
         let channel = Channel::new(&vmm.vm.secrets_page().unwrap(), 0).unwrap();
         Self { vmm, shared, channel }

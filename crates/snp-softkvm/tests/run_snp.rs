@@ -2,15 +2,15 @@
 
 mod common;
 
+use common::long_mode::*;
 use common::*;
 use iced_x86::code_asm::*;
 use snp_abi::kvm::proposed::*;
 use snp_abi::kvm::*;
-use snp_abi::{Errno, PageState, PageType, Segment, SevFeatures, Vmsa};
+use snp_abi::{Errno, PageState, PageType, Segment, Vmsa};
 use snp_softkvm::{Bounds, RunExit, Stop, profiles};
 use zerocopy::FromBytes;
 
-const C_BIT: u64 = 1 << 51;
 /// Frames: code, page tables, data, stack, IDT, VMSA.
 const CODE: u64 = 16;
 const TABLES: u64 = 17;
@@ -21,24 +21,6 @@ const VMSA: u64 = 25;
 /// Frames that are private and that nobody launched.
 const FRESH: u64 = 40;
 
-/// Page tables that map the first 2 MiB where they are, page by page, with the C-bit but for [`SHARED`]; and 2 MiB behind.
-fn tables() -> Vec<u8> {
-    let base = TABLES * PAGE;
-    let mut pages = vec![0_u8; 4 * PAGE as usize];
-    let mut put = |page: usize, index: usize, entry: u64| {
-        let at = page * PAGE as usize + 8 * index;
-        pages[at..at + 8].copy_from_slice(&entry.to_le_bytes());
-    };
-    put(0, 0, (base + PAGE) | C_BIT | 3);
-    put(1, 0, (base + 2 * PAGE) | C_BIT | 3);
-    put(2, 0, (base + 3 * PAGE) | C_BIT | 3);
-    for frame in 0..512 {
-        let private = if frame == SHARED || frame == GHCB { 0 } else { C_BIT };
-        put(3, frame as usize, (frame * PAGE) | private | 3);
-    }
-    pages
-}
-
 /// A frame that is shared by its attribute alone, and one that is by page tables, too.
 const FOREIGN: u64 = SHARED_GFN;
 const GHCB: u64 = 61;
@@ -48,33 +30,11 @@ const GDT: usize = 0x800;
 const SHARED: u64 = 50;
 
 fn vmsa() -> Vmsa {
-    let data = Segment { selector: 0x10, attrib: 0xc93, limit: u32::MAX, base: 0 };
     Vmsa {
-        es: data,
-        cs: Segment { selector: 8, attrib: 0xa9b, ..data },
-        ss: data,
-        ds: data,
-        fs: data,
-        gs: data,
         idtr: Segment { selector: 0, attrib: 0, limit: 0x1ff, base: IDT * PAGE },
         gdtr: Segment { selector: 0, attrib: 0, limit: 0x17, base: IDT * PAGE + GDT as u64 },
-        tr: Segment { selector: 0, attrib: 0x8b, limit: 0x67, base: 0 },
-        ldtr: Segment { selector: 0, attrib: 0x82, limit: 0xffff, base: 0 },
-        efer: 0x1d00,
-        cr0: 0x8001_0033,
-        cr3: (TABLES * PAGE) | C_BIT,
-        cr4: 0x660,
-        rflags: 2,
-        rip: CODE * PAGE,
         rsp: (STACK + 1) * PAGE,
-        dr6: 0xffff_0ff0,
-        dr7: 0x400,
-        g_pat: 0x0007_0406_0007_0406,
-        xcr0: 1,
-        x87_fcw: 0x37f,
-        mxcsr: 0x1f80,
-        sev_features: SevFeatures(SevFeatures::SNP_ACTIVE),
-        ..Vmsa::default()
+        ..long_mode_vmsa(CODE, TABLES)
     }
 }
 
@@ -105,7 +65,10 @@ impl Guest {
         idt[GDT + 8..GDT + 16].copy_from_slice(&0x00af_9b00_0000_ffff_u64.to_le_bytes());
         idt[GDT + 16..GDT + 24].copy_from_slice(&0x00cf_9300_0000_ffff_u64.to_le_bytes());
         assert_eq!(vmm.launch_pages(PageType::NORMAL, CODE, &page), OK);
-        assert_eq!(vmm.launch_pages(PageType::NORMAL, TABLES, &tables()), OK);
+        assert_eq!(
+            vmm.launch_pages(PageType::NORMAL, TABLES, &page_tables(TABLES, |frame| frame == SHARED || frame == GHCB)),
+            OK
+        );
         assert_eq!(vmm.launch_pages(PageType::NORMAL, DATA, &vec![0; 2 * PAGE as usize]), OK);
         assert_eq!(vmm.launch_pages(PageType::NORMAL, IDT, &idt), OK);
         vmm.set_private(GHCB, 1, false);

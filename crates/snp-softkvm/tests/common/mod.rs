@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test takes what it needs")]
 
+pub(crate) mod long_mode;
+
 use snp_abi::kvm::proposed::*;
 use snp_abi::kvm::*;
 use snp_abi::{Errno, FwStatus, LaunchDigest, PAGE_SIZE, PageType, SevFeatures, Vmsa};
