@@ -8,7 +8,7 @@ use std::ffi::{CStr, c_int};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use snp_abi::Errno;
-use snp_softkvm::Eventfd;
+use snp_softkvm::{Counter, Eventfd};
 
 use crate::real;
 use crate::spin::Spin;
@@ -105,7 +105,24 @@ pub(crate) fn eventfd(fd: c_int) -> Result<Eventfd, Errno> {
     let told = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", held.as_raw_fd())).unwrap_or_default();
     drop(one);
     let identity = told.lines().find_map(|line| line.strip_prefix("eventfd-id:")?.trim().parse().ok());
-    Ok(Eventfd::new(identity.ok_or(Errno::EINVAL)?, held))
+    Ok(Eventfd::new(identity.ok_or(Errno::EINVAL)?, Held(held)))
+}
+
+/// An eventfd of the program's, by a descriptor of our own.
+#[derive(Debug)]
+struct Held(OwnedFd);
+
+impl Counter for Held {
+    fn signal(&self) {
+        let fd = self.0.as_raw_fd();
+        let mut poll = libc::pollfd { fd, events: libc::POLLOUT, revents: 0 };
+        // SAFETY: one descriptor, and no time to wait: an eventfd that is full stays so.
+        if unsafe { libc::poll(&raw mut poll, 1, 0) } == 1 {
+            let one = 1_u64;
+            // SAFETY: eight bytes, which is what an eventfd takes.
+            unsafe { real::write(fd, (&raw const one).cast(), size_of_val(&one)) };
+        }
+    }
 }
 
 /// The process.

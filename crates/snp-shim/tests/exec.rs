@@ -62,6 +62,13 @@ fn the_files_of_a_host_are_there() {
 }
 
 #[test]
+fn a_guests_writes_signal_eventfds() {
+    let directory = tempfile::tempdir().unwrap();
+    let output = exec(&[], &compile(directory.path(), "ioeventfd", &[]));
+    assert_eq!(text(&output.stdout), "ok\n", "{}", text(&output.stderr));
+}
+
+#[test]
 fn cpuid_can_be_the_platforms_from_the_start() {
     let directory = tempfile::tempdir().unwrap();
     let program = compile(directory.path(), "early", &[]);

@@ -58,7 +58,7 @@ pub use process::Process;
 pub use profile::{UapiProfile, VcpuStateCommand, VmsaPages};
 pub use run::{Bounds, Engine, Interpreters, NoEngine, RunArea, RunExit, Stop};
 pub use sev_device::SevDevice;
-pub use user::{Eventfd, Fault, UserSpace};
+pub use user::{Counter, Eventfd, Fault, UserSpace};
 pub use vcpu::{Vcpu, VcpuVmsa};
 pub use vm::{MAX_VCPU_IDS, MAX_VCPUS, Vm};
 

@@ -70,11 +70,6 @@ pub trait UserSpace: Sync {
         Ok(Eventfd::new(fd.into(), ()))
     }
 
-    /// Signals an eventfd: the guest wrote where KVM_IOEVENTFD said. The default does nothing.
-    fn signal_eventfd(&self, fd: u32) {
-        let _ = fd;
-    }
-
     /// Whether `fd` is an open descriptor of /dev/sev.
     fn is_sev_device(&self, fd: u32) -> bool;
 
@@ -94,17 +89,33 @@ pub trait UserSpace: Sync {
     fn guest_memfd(&self, fd: u32) -> Result<Arc<GuestMemfd>, snp_abi::Errno>;
 }
 
+/// What an eventfd counts.
+pub trait Counter: std::fmt::Debug + Send + Sync {
+    /// Adds one; never waits.
+    fn signal(&self);
+}
+
+/// Counts nothing.
+impl Counter for () {
+    fn signal(&self) {}
+}
+
 /// An eventfd: two descriptors of one have the same identity.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Eventfd {
     identity: u64,
-    _hold: Box<dyn std::fmt::Debug + Send + Sync>,
+    counter: Arc<dyn Counter>,
 }
 
 impl Eventfd {
-    /// One of that identity, which no other gets as long as `hold` lives.
-    pub fn new(identity: u64, hold: impl std::fmt::Debug + Send + Sync + 'static) -> Self {
-        Self { identity, _hold: Box::new(hold) }
+    /// One of that identity, which no other gets as long as `counter` lives.
+    pub fn new(identity: u64, counter: impl Counter + 'static) -> Self {
+        Self { identity, counter: Arc::new(counter) }
+    }
+
+    /// Adds one.
+    pub(crate) fn signal(&self) {
+        self.counter.signal();
     }
 
     /// Which one it is.

@@ -50,7 +50,7 @@ pub(super) fn ioctl(vm: &Vm, user: &dyn UserSpace, request: u32, argument: u64) 
         KVM_SET_MEMORY_ATTRIBUTES => vm.set_memory_attributes(&wire::read(user, argument)?)?,
         KVM_MEMORY_ENCRYPT_OP => vm.memory_encrypt_op(user, argument)?,
         KVM_IRQFD => vm.irqfd(user, &wire::read(user, argument)?)?,
-        KVM_IOEVENTFD => vm.ioeventfd(&wire::read(user, argument)?)?,
+        KVM_IOEVENTFD => vm.ioeventfd(user, &wire::read(user, argument)?)?,
         KVM_SET_GSI_ROUTING => set_gsi_routing(vm, user, argument)?,
         // Of no effect on a guest that does not run.
         KVM_REGISTER_COALESCED_MMIO | KVM_UNREGISTER_COALESCED_MMIO => {

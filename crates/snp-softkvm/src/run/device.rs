@@ -1,6 +1,7 @@
 //! Devices in KVM, by port and by address: the local APIC, the I/O APIC, ioeventfds, and what is left of the PICs.
 
 use super::Session;
+use crate::Eventfd;
 use crate::apic::IoApic;
 
 /// Command and data ports of the two PICs, and their edge/level registers.
@@ -75,7 +76,7 @@ impl Session<'_> {
 
     /// Signals the eventfd that waits for that write.
     fn signal(&self, ports: bool, address: u64, data: &[u8]) -> bool {
-        let fd = self.vcpu.vm.lock().devices.io_events.find(ports, address, data);
-        fd.inspect(|fd| self.user.signal_eventfd(*fd)).is_some()
+        let eventfd = self.vcpu.vm.lock().devices.io_events.find(ports, address, data);
+        eventfd.inspect(Eventfd::signal).is_some()
     }
 }
