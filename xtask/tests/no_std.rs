@@ -18,18 +18,7 @@ fn cargo(arguments: &[&str]) -> String {
 
 /// Name, version and features of everything that is linked into the verifier, as it is built alone.
 fn linked() -> BTreeSet<(String, String, Vec<String>)> {
-    let tree = [
-        "tree",
-        "-p",
-        VERIFIER,
-        "--no-default-features",
-        "-e",
-        "normal,no-proc-macro",
-        "--prefix",
-        "none",
-        "-f",
-        "{p}|{f}",
-    ];
+    let tree = ["tree", "-p", VERIFIER, "-e", "normal,no-proc-macro", "--prefix", "none", "-f", "{p}|{f}"];
     let lines = cargo(&tree);
     let entry = |line: &str| {
         let (package, features) = line.trim_end_matches(" (*)").split_once('|').expect("the format asks for it");
@@ -81,5 +70,5 @@ fn the_verifier_builds_for_webassembly() {
         eprintln!("skipped: {TARGET} is not installed; rustup target add {TARGET}");
         return;
     }
-    cargo(&["build", "-p", VERIFIER, "--no-default-features", "--lib", "--target", TARGET]);
+    cargo(&["build", "-p", VERIFIER, "--lib", "--target", TARGET]);
 }

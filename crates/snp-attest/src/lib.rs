@@ -11,8 +11,6 @@
 //!   keys. With a direct VMSA the digest does not depend on the vCPU count, so that one block serves every size of a guest.
 //!
 //! No I/O, no clock, no standard library: time and files come from the caller.
-//!
-//! The default feature `std` only makes verification faster; firmware and WebAssembly build without it.
 
 #![no_std]
 
