@@ -6,6 +6,7 @@ mod ci;
 mod conformance;
 mod deny;
 mod differential;
+mod dist;
 mod fuzz;
 mod header_check;
 mod metadata;
@@ -72,6 +73,8 @@ enum Command {
         #[arg(long, value_name = "SEED")]
         seed: Option<String>,
     },
+    /// Builds `snp`, statically linked, and its library into target/dist, to be copied to where they are used
+    Dist,
     /// Runs the commands of README.md
     Readme,
 }
@@ -86,6 +89,7 @@ fn main() -> Result<()> {
         Command::Bench { processes } => bench::run(processes)?,
         Command::Conformance { suites } => conformance::run(&suites)?,
         Command::Differential { sequences, seed } => differential::run(sequences, seed.as_deref())?,
+        Command::Dist => return dist::run(),
         Command::Readme => readme::run()?,
     };
     if let Outcome::Skipped(reason) = outcome {

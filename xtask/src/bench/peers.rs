@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use super::Row;
 use crate::artifacts::Artifacts;
-use crate::{conformance, process, workspace};
+use crate::{conformance, dist, process};
 
 /// The rate at which igvmmeasure measures, bytes per second: no crate of it can be installed, the figure is its users'.
 const IGVMMEASURE_RATE: f64 = 245e6;
@@ -25,8 +25,7 @@ const SHORT_RUNS: u32 = 100;
 const FIRMWARE: &str = "trixie/OVMF.fd";
 
 pub(super) fn rows(artifacts: &Artifacts) -> Result<Vec<Row>> {
-    process::run(process::cargo().args(["build", "--quiet", "--release", "--package", "snp-cli"]))?;
-    let snp = workspace::target().join("release/snp");
+    let snp = dist::build()?.snp;
     let mut rows = Vec::new();
     match artifacts.path(FIRMWARE) {
         Some(firmware) => firmware_rows(artifacts, &snp, &firmware, &mut rows)?,

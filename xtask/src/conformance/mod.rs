@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 
-use crate::process::{self, Outcome};
+use crate::dist::{self, Programs};
+use crate::process::Outcome;
 use crate::{artifacts, workspace};
 use table::Table;
 
@@ -24,12 +25,6 @@ pub(crate) enum Suite {
     Qemu11,
 }
 
-/// `snp` and its library, as they are released.
-struct Programs {
-    snp: PathBuf,
-    library: PathBuf,
-}
-
 /// Runs the suites and prints a table of every test.
 ///
 /// # Errors
@@ -38,7 +33,7 @@ pub(crate) fn run(suites: &[Suite]) -> Result<Outcome> {
     let all = [Suite::Selftests, Suite::Qemu10, Suite::Qemu11];
     let suites = if suites.is_empty() { &all } else { suites };
     let artifacts = artifacts::fetch()?;
-    let programs = build()?;
+    let programs = dist::build()?;
     let mut table = Table::default();
     for suite in suites {
         match suite {
@@ -56,13 +51,7 @@ pub(crate) fn run(suites: &[Suite]) -> Result<Outcome> {
 
 /// A launch of QEMU 10 that tells how long its SEV commands took; `None` where it cannot be run.
 pub(crate) fn timed_qemu(artifacts: &artifacts::Artifacts) -> Result<Option<std::process::Command>> {
-    qemu::timed(&qemu::QEMU_10, &build()?, artifacts)
-}
-
-fn build() -> Result<Programs> {
-    process::run(process::cargo().args(["build", "--release", "-p", "snp-cli", "-p", "snp-shim"]))?;
-    let release = workspace::target().join("release");
-    Ok(Programs { snp: release.join("snp"), library: release.join("libsnp_shim.so") })
+    qemu::timed(&qemu::QEMU_10, &dist::build()?, artifacts)
 }
 
 /// Provides a directory of the cache once: `make` fills one beside it, which then takes its place.
