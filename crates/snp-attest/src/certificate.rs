@@ -2,8 +2,9 @@
 
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
+use core::ops::Range;
 
-use der::{Decode, DecodePem, Encode, EncodePem, pem::LineEnding};
+use der::{Decode, DecodePem, Encode, EncodePem, Header, Reader, SliceReader, pem::LineEnding};
 use sha2::{Digest, Sha256};
 use x509_cert::crl::CertificateList;
 use x509_cert::ext::Extension;
@@ -20,8 +21,8 @@ const LONGEST: usize = 64 << 10;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Certificate {
     der: Vec<u8>,
-    /// The bytes that are signed.
-    signed: Vec<u8>,
+    /// Where in it what is signed lies.
+    signed: Range<usize>,
     x509: x509_cert::Certificate,
 }
 
@@ -41,8 +42,14 @@ impl Certificate {
         if again != der {
             return Err(Malformed::new(WHAT, "its encoding is not canonical"));
         }
-        let signed = x509.tbs_certificate().to_der().map_err(|error| Malformed::new(WHAT, error))?;
-        Ok(Self { der: again, signed, x509 })
+        Ok(Self { signed: first_element(der).map_err(|error| Malformed::new(WHAT, error))?, der: again, x509 })
+    }
+
+    /// One of those that are built in, known to be in DER: a test holds them to [`from_der`](Self::from_der). Every
+    /// verification reads some of them, and their encoding need not be compared again each time.
+    pub(crate) fn built_in(der: &'static [u8]) -> Self {
+        let x509 = x509_cert::Certificate::from_der(der).expect("built-in certificates are well-formed");
+        Self { signed: first_element(der).expect("it was read"), der: der.into(), x509 }
     }
 
     /// Reads one certificate in PEM.
@@ -85,8 +92,7 @@ impl Certificate {
 
     /// The subject's common name, empty if it has none.
     pub fn common_name(&self) -> String {
-        let name = self.x509.tbs_certificate().subject().common_name();
-        name.ok().flatten().map(|name| name.value().to_string()).unwrap_or_default()
+        common_name(self.subject_name())
     }
 
     /// SHA-256 of the certificate.
@@ -136,7 +142,11 @@ impl Certificate {
     /// What is signed, with which algorithm, and the signature.
     pub(crate) fn signed(&self) -> (&[u8], &AlgorithmIdentifierOwned, &[u8]) {
         // Bits that are declared unused would be a second form of the same certificate.
-        (&self.signed, self.x509.signature_algorithm(), self.x509.signature().as_bytes().unwrap_or_default())
+        (
+            &self.der[self.signed.clone()],
+            self.x509.signature_algorithm(),
+            self.x509.signature().as_bytes().unwrap_or_default(),
+        )
     }
 
     /// notBefore and notAfter.
@@ -146,11 +156,25 @@ impl Certificate {
     }
 }
 
+/// The common name in a name, empty if it has none.
+pub(crate) fn common_name(name: &Name) -> String {
+    name.common_name().ok().flatten().map(|name| name.value().to_string()).unwrap_or_default()
+}
+
+/// The place of the first element of the sequence that `der` is: what is signed of a certificate or a list.
+fn first_element(der: &[u8]) -> der::Result<Range<usize>> {
+    let mut reader = SliceReader::new(der)?;
+    Header::decode(&mut reader)?;
+    let start = usize::try_from(reader.position())?;
+    let len = reader.tlv_bytes()?.len();
+    Ok(start..start + len)
+}
+
 /// A certificate revocation list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Crl {
     der: Vec<u8>,
-    signed: Vec<u8>,
+    signed: Range<usize>,
     list: CertificateList,
 }
 
@@ -172,8 +196,7 @@ impl Crl {
         if again != der {
             return Err(Malformed::new(WHAT, "its encoding is not canonical"));
         }
-        let signed = list.tbs_cert_list.to_der().map_err(|error| Malformed::new(WHAT, error))?;
-        Ok(Self { der: again, signed, list })
+        Ok(Self { signed: first_element(der).map_err(|error| Malformed::new(WHAT, error))?, der: again, list })
     }
 
     /// Reads a list in DER or PEM.
@@ -207,7 +230,11 @@ impl Crl {
     }
 
     pub(crate) fn signed(&self) -> (&[u8], &AlgorithmIdentifierOwned, &[u8]) {
-        (&self.signed, &self.list.signature_algorithm, self.list.signature.as_bytes().unwrap_or_default())
+        (
+            &self.der[self.signed.clone()],
+            &self.list.signature_algorithm,
+            self.list.signature.as_bytes().unwrap_or_default(),
+        )
     }
 
     /// Whether both places that name the signature algorithm agree.

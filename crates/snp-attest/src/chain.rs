@@ -9,7 +9,7 @@ use der::asn1::ObjectIdentifier;
 use snp_abi::{ProductLine, SigningKey};
 use x509_cert::ext::pkix::{BasicConstraints, KeyUsage};
 
-use crate::certificate::{Certificate, Crl};
+use crate::certificate::{Certificate, Crl, common_name};
 use crate::ecdsa::VerifyingKey;
 use crate::error::{Failure, Hex, Role};
 use crate::extensions::{ALL, EndorsementExtensions};
@@ -183,8 +183,12 @@ fn anchor(certificates: &Certificates, endorsement: &Certificate) -> Result<&'st
         return ROOTS.iter().find(|root| root.ark == ark.der()).ok_or_else(untrusted);
     }
     let issuer = endorsement.issuer_name();
-    let issued = |der| *Root::certificate(der).subject_name() == *issuer;
-    let root = ROOTS.iter().find(|root| issued(root.ask) || issued(root.asvk));
+    let name = common_name(issuer);
+    let issued = |root: &Root, role, der| {
+        // The common name first: it need not be read out of a certificate.
+        name == root.common_name(role) && Root::certificate(der).subject_name() == issuer
+    };
+    let root = ROOTS.iter().find(|root| issued(root, Role::Ask, root.ask) || issued(root, Role::Asvk, root.asvk));
     root.ok_or_else(|| Failure::UntrustedRoot { subject: issuer.to_string(), fingerprint: Hex(Vec::new()) })
 }
 
@@ -397,8 +401,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_built_in_is_signed_by_its_root() {
+    fn what_is_built_in_is_in_der_and_signed_by_its_root() {
         for root in ROOTS {
+            for der in [root.ark, root.ask, root.asvk] {
+                assert_eq!(Certificate::from_der(der), Ok(Root::certificate(der)));
+            }
             let ark = Root::certificate(root.ark);
             assert_eq!(check_signature(&ark, Role::Ark, &ark, Role::Ark), Ok(()), "{}", ark.subject());
             for (role, der) in [(Role::Ask, root.ask), (Role::Asvk, root.asvk)] {
