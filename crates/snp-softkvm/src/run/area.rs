@@ -1,5 +1,6 @@
 //! The pages that KVM_RUN shares with user space, and the exits as they lie there.
 
+use std::mem::offset_of;
 use std::sync::{PoisonError, RwLock};
 
 use snp_abi::PAGE_SIZE;
@@ -34,6 +35,16 @@ impl RunArea {
         let mut bytes = [0; size_of::<kvm_run>()];
         self.pages[0].read(0, &mut bytes);
         kvm_run::read_from_bytes(&bytes).expect("sizes are equal")
+    }
+
+    /// `request_interrupt_window`.
+    pub(super) fn requests_interrupt_window(&self) -> bool {
+        self.pages[0].load8(offset_of!(kvm_run, request_interrupt_window)) != 0
+    }
+
+    /// `kvm_valid_regs`: the classes of registers that user space wants to see.
+    pub(super) fn valid_regs(&self) -> u64 {
+        self.pages[0].load64(offset_of!(kvm_run, kvm_valid_regs))
     }
 
     /// `immediate_exit`.

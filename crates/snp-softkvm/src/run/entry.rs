@@ -182,7 +182,6 @@ impl Session<'_> {
 
     /// What every return leaves in the run page.
     pub(super) fn summarise(&mut self) {
-        let run = self.area.read();
         let state = &self.running.state;
         let vcpu = self.vcpu.inner.lock();
         let if_flag = state.rflags & 1 << 9 != 0;
@@ -193,14 +192,15 @@ impl Session<'_> {
             return;
         }
         let registers = &vcpu.registers;
-        if run.kvm_valid_regs & KVM_SYNC_X86_REGS != 0 {
+        let wanted = self.area.valid_regs();
+        if wanted & KVM_SYNC_X86_REGS != 0 {
             self.area.put_sync(SYNC_REGS_AT, registers.general.as_bytes());
         }
-        if run.kvm_valid_regs & KVM_SYNC_X86_SREGS != 0 {
+        if wanted & KVM_SYNC_X86_SREGS != 0 {
             self.area.put_sync(SYNC_SREGS_AT, registers.system.as_bytes());
         }
         drop(vcpu);
-        if run.kvm_valid_regs & KVM_SYNC_X86_EVENTS != 0 {
+        if wanted & KVM_SYNC_X86_EVENTS != 0 {
             self.area.put_sync(SYNC_EVENTS_AT, self.vcpu.events().as_bytes());
         }
     }

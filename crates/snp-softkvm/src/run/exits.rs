@@ -63,7 +63,7 @@ impl Session<'_> {
     }
 
     fn interrupt_window(&mut self) -> Flow {
-        if self.area.read().request_interrupt_window != 0 && !self.local_apic {
+        if self.area.requests_interrupt_window() && !self.local_apic {
             return Flow::Exit(RunExit::InterruptWindow);
         }
         Flow::Resume

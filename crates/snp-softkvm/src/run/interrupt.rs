@@ -149,7 +149,7 @@ impl Session<'_> {
         }
         self.inject_nmi();
         self.inject_injected();
-        let asked = self.area.read().request_interrupt_window != 0 && !self.local_apic;
+        let asked = self.area.requests_interrupt_window() && !self.local_apic;
         let Some((pending, blocked, due)) = self.apic(|apic| (apic.pending(), apic.has_blocked(), apic.next_event()))
         else {
             return (asked, u64::MAX);
