@@ -1,12 +1,14 @@
 //! KVM_RUN with local APICs in KVM: timers, messages, INIT and SIPI.
 
-use std::sync::Arc;
+mod common;
 
+use std::ops::Deref;
+
+use common::plain::{Plain, begin_at, long_mode};
 use iced_x86::code_asm::*;
 use snp_abi::Errno;
 use snp_abi::kvm::*;
-use snp_asp::PlatformConfig;
-use snp_softkvm::{Bounds, Interpreters, Process, RunExit, SoftKvm, Stop, UserSpace, Vcpu, Vm, profiles};
+use snp_softkvm::{Bounds, RunExit, Stop, Vcpu};
 
 const CODE: u64 = 0x1000;
 const HANDLER: u64 = 0x1800;
@@ -15,48 +17,42 @@ const TABLES: u64 = 0x8000;
 const VECTOR: u64 = 0x40;
 
 struct Guest {
-    vm: Vm,
+    machine: Plain,
     vcpus: Vec<Vcpu>,
-    process: Process,
-    memory: u64,
+}
+
+impl Deref for Guest {
+    type Target = Plain;
+
+    fn deref(&self) -> &Plain {
+        &self.machine
+    }
 }
 
 impl Guest {
     /// A guest in long mode with an irqchip, whose handler of [`VECTOR`] writes 7 to port 0x80, and whose other processors
     /// start in real mode with a write to port 0x81.
     fn new(vcpus: u64, assemble: impl FnOnce(&mut CodeAssembler)) -> Self {
-        let kvm = SoftKvm::with_engine(PlatformConfig::genoa(), &profiles::MAINLINE, Arc::new(Interpreters));
-        let vm = kvm.create_vm(KVM_X86_DEFAULT_VM).unwrap();
-        vm.create_irqchip().unwrap();
-        let process = Process::new();
-        let memory = process.buffer(&vec![0; 0x20_0000]);
-        let region = kvm_userspace_memory_region2 {
-            memory_size: 0x20_0000,
-            userspace_addr: memory,
-            ..kvm_userspace_memory_region2::default()
-        };
-        vm.set_user_memory_region2(&process, &region).unwrap();
-        let vcpus: Vec<_> = (0..vcpus).map(|id| vm.create_vcpu(id).unwrap()).collect();
-        vcpus.iter().for_each(|vcpu| vcpu.set_cpuid2(&kvm.supported_cpuid()).unwrap());
-        let guest = Self { vm, vcpus, process, memory };
-        let mut code = CodeAssembler::new(64).unwrap();
-        assemble(&mut code);
-        guest.write(CODE, &code.assemble(CODE).unwrap());
-        // mov al, 7; out 0x80, al; then EOI by MSR 0x80b and IRETQ.
-        let mut handler = CodeAssembler::new(64).unwrap();
-        handler.mov(al, 7).unwrap();
-        handler.out(0x80, al).unwrap();
-        write_msr(&mut handler, 0x80b, 0);
-        handler.iretq().unwrap();
-        guest.write(HANDLER, &handler.assemble(HANDLER).unwrap());
-        guest.write(STARTUP, &[0xb0, 9, 0xe6, 0x81, 0xf4]);
+        let machine = Plain::new(KVM_X86_DEFAULT_VM, 0x20_0000);
+        machine.vm.create_irqchip().unwrap();
+        let vcpus = (0..vcpus).map(|id| machine.create_vcpu(id)).collect();
+        machine.assemble(64, CODE, assemble);
+        // Then EOI by MSR 0x80b.
+        machine.assemble(64, HANDLER, |code| {
+            code.mov(al, 7).unwrap();
+            code.out(0x80, al).unwrap();
+            write_msr(code, 0x80b, 0);
+            code.iretq().unwrap();
+        });
+        machine.write(STARTUP, &[0xb0, 9, 0xe6, 0x81, 0xf4]);
+        let guest = Self { machine, vcpus };
         guest.tables();
         guest.long_mode();
         guest
     }
 
     fn tables(&self) {
-        for (at, entry) in [
+        self.write_words([
             (TABLES, TABLES + 0x1003),
             (TABLES + 0x1000, TABLES + 0x2003),
             (TABLES + 0x1018, TABLES + 0x3003),
@@ -66,35 +62,17 @@ impl Guest {
             (0x7008, 0x00af_9b00_0000_ffff),
             (0x7010, 0x00cf_9300_0000_ffff),
             (0x6000 + 16 * VECTOR, (HANDLER & 0xffff) | 8 << 16 | 0x8e00 << 32 | (HANDLER >> 16) << 48),
-        ] {
-            self.write(at, &entry.to_le_bytes());
-        }
+        ]);
     }
 
     fn long_mode(&self) {
         let vcpu = &self.vcpus[0];
+        long_mode(vcpu, TABLES);
         let mut sregs = vcpu.sregs().unwrap();
-        let data = kvm_segment {
-            r#type: 3,
-            s: 1,
-            present: 1,
-            limit: u32::MAX,
-            g: 1,
-            selector: 0x10,
-            ..kvm_segment::default()
-        };
-        sregs.cs = kvm_segment { r#type: 11, l: 1, selector: 8, ..data };
-        (sregs.ds, sregs.es, sregs.ss) = (data, data, data);
         sregs.gdt = kvm_dtable { base: 0x7000, limit: 0x17, ..kvm_dtable::default() };
         sregs.idt = kvm_dtable { base: 0x6000, limit: 0xfff, ..kvm_dtable::default() };
-        (sregs.cr3, sregs.cr4, sregs.cr0, sregs.efer) = (TABLES, 0x20, 0x8000_0011, 0x500);
         vcpu.set_sregs(&sregs).unwrap();
-        let regs = kvm_regs { rip: CODE, rsp: 0x5000, rflags: 2, ..kvm_regs::default() };
-        vcpu.set_regs(&regs).unwrap();
-    }
-
-    fn write(&self, gpa: u64, data: &[u8]) {
-        self.process.write(self.memory + gpa, data).unwrap();
+        begin_at(vcpu, CODE, 0x5000);
     }
 
     fn run(&self, vcpu: usize) -> RunExit {

@@ -1,22 +1,30 @@
 //! KVM_RUN of VMs without encryption: exits, their completion, what interrupts them.
 
-use std::sync::Arc;
+mod common;
 
+use std::ops::Deref;
+
+use common::plain::{Plain, begin_at, long_mode};
 use iced_x86::code_asm::*;
 use snp_abi::Errno;
 use snp_abi::kvm::*;
-use snp_asp::PlatformConfig;
-use snp_softkvm::{Bounds, Interpreters, Process, RunExit, SoftKvm, Stop, UserSpace, Vcpu, Vm, profiles};
+use snp_softkvm::{Bounds, RunExit, Stop, Vcpu};
 
 const CODE: u64 = 0x1000;
 /// Bytes of the VM's only slot, at address 0.
 const MEMORY: usize = 0x40_0000;
 
 struct Guest {
-    vm: Vm,
+    machine: Plain,
     vcpu: Vcpu,
-    process: Process,
-    memory: u64,
+}
+
+impl Deref for Guest {
+    type Target = Plain;
+
+    fn deref(&self) -> &Plain {
+        &self.machine
+    }
 }
 
 impl Guest {
@@ -33,73 +41,30 @@ impl Guest {
         const LARGE: u64 = 0x80;
         let guest = Self::of(vm_type, 64, assemble);
         let (pdpt, pd) = (TABLES + 0x1000, TABLES + 0x2000);
-        for (at, entry) in [
+        guest.write_words([
             (TABLES, pdpt | 3),
             (pdpt, pd | 3),
             (pd, LARGE | 3),
             (pd + 8, 0x20_0000 | LARGE | 3),
             (pd + 16, 0x40_0000 | LARGE | 3),
-        ] {
-            guest.write(at, &entry.to_le_bytes());
-        }
-        let mut sregs = guest.vcpu.sregs().unwrap();
-        let data = kvm_segment {
-            r#type: 3,
-            s: 1,
-            present: 1,
-            limit: u32::MAX,
-            g: 1,
-            selector: 0x10,
-            ..kvm_segment::default()
-        };
-        sregs.cs = kvm_segment { r#type: 11, l: 1, selector: 8, ..data };
-        (sregs.ds, sregs.es, sregs.ss, sregs.fs, sregs.gs) = (data, data, data, data, data);
-        sregs.cr3 = TABLES;
-        sregs.cr4 = 0x20;
-        sregs.cr0 = 0x8000_0011;
-        sregs.efer = 0x500;
-        guest.vcpu.set_sregs(&sregs).unwrap();
-        let regs = kvm_regs { rip: CODE, rsp: 0x7000, rflags: 2, ..kvm_regs::default() };
-        guest.vcpu.set_regs(&regs).unwrap();
+        ]);
+        long_mode(&guest.vcpu, TABLES);
+        begin_at(&guest.vcpu, CODE, 0x7000);
         guest
     }
 
     fn of(vm_type: u64, bits: u32, assemble: impl FnOnce(&mut CodeAssembler)) -> Self {
-        let kvm = SoftKvm::with_engine(PlatformConfig::genoa(), &profiles::MAINLINE, Arc::new(Interpreters));
-        let vm = kvm.create_vm(vm_type).unwrap();
-        let process = Process::new();
-        let memory = process.buffer(&vec![0; MEMORY]);
-        let region = kvm_userspace_memory_region2 {
-            memory_size: MEMORY as u64,
-            userspace_addr: memory,
-            ..kvm_userspace_memory_region2::default()
-        };
-        vm.set_user_memory_region2(&process, &region).unwrap();
-        let vcpu = vm.create_vcpu(0).unwrap();
-        vcpu.set_cpuid2(&kvm.supported_cpuid()).unwrap();
-        let mut code = CodeAssembler::new(bits).unwrap();
-        assemble(&mut code);
-        let guest = Self { vm, vcpu, process, memory };
-        guest.write(CODE, &code.assemble(CODE).unwrap());
-        guest
+        let machine = Plain::new(vm_type, MEMORY);
+        let vcpu = machine.create_vcpu(0);
+        machine.assemble(bits, CODE, assemble);
+        Self { machine, vcpu }
     }
 
     fn real_mode(&mut self) {
         let mut sregs = self.vcpu.sregs().unwrap();
         (sregs.cs.base, sregs.cs.selector) = (0, 0);
         self.vcpu.set_sregs(&sregs).unwrap();
-        let regs = kvm_regs { rip: CODE, rsp: 0x7000, rflags: 2, ..kvm_regs::default() };
-        self.vcpu.set_regs(&regs).unwrap();
-    }
-
-    fn write(&self, gpa: u64, data: &[u8]) {
-        self.process.write(self.memory + gpa, data).unwrap();
-    }
-
-    fn read<const LEN: usize>(&self, gpa: u64) -> [u8; LEN] {
-        let mut data = [0; LEN];
-        self.process.read(self.memory + gpa, &mut data).unwrap();
-        data
+        begin_at(&self.vcpu, CODE, 0x7000);
     }
 
     /// KVM_RUN that returns 0.

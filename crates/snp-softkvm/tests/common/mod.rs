@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test takes what it needs")]
 
 pub(crate) mod long_mode;
+pub(crate) mod plain;
 
 use snp_abi::kvm::proposed::*;
 use snp_abi::kvm::*;
