@@ -10,7 +10,7 @@
 //! allow-debug: false                  # also allow-unknown-version
 //! ```
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use snp_abi::{GuestPolicy, LaunchDigest, TcbComponent, TcbParts};
 use snp_attest::policy::{MinTcb, Policy};
 use thiserror::Error;
@@ -27,6 +27,9 @@ pub enum PolicyError {
     /// Not YAML, an unknown field, or a field of another type. The parser tells the place.
     #[error("{0}")]
     Yaml(String),
+    /// No field at all, as of a file that was cut off. `{}` says that nothing is meant.
+    #[error("it is empty and asks for nothing: want at least one field, or {{}} if that is meant")]
+    Empty,
     /// A value that the field cannot have.
     #[error("{field}: {reason}")]
     Value {
@@ -41,30 +44,56 @@ pub enum PolicyError {
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 struct Document {
-    measurement: Vec<String>,
+    #[serde(deserialize_with = "given")]
+    measurement: Option<Vec<String>>,
     min_tcb: Tcb,
+    #[serde(deserialize_with = "given")]
     vmpl: Option<u32>,
     policy_forbid: Vec<String>,
     allow_debug: bool,
     allow_unknown_version: bool,
+    #[serde(deserialize_with = "given")]
     host_data: Option<String>,
+    #[serde(deserialize_with = "given")]
     report_data: Option<String>,
+    #[serde(deserialize_with = "given")]
     id_key: Option<String>,
+    #[serde(deserialize_with = "given")]
     author_key: Option<String>,
+    #[serde(deserialize_with = "given")]
     family_id: Option<String>,
+    #[serde(deserialize_with = "given")]
     image_id: Option<String>,
+    #[serde(deserialize_with = "given")]
     min_svn: Option<u32>,
+    #[serde(deserialize_with = "given")]
     chip_id: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct Tcb {
+    #[serde(deserialize_with = "given")]
     fmc: Option<u8>,
+    #[serde(deserialize_with = "given")]
     bootloader: Option<u8>,
+    #[serde(deserialize_with = "given")]
     tee: Option<u8>,
+    #[serde(deserialize_with = "given")]
     snp: Option<u8>,
+    #[serde(deserialize_with = "given")]
     microcode: Option<u8>,
+}
+
+/// A field that is there has a value: `host-data:` with nothing behind it asks for nothing, and cannot be meant.
+fn given<'a, D: Deserializer<'a>, T: Deserialize<'a>>(field: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(field).map(Some)
+}
+
+/// Whether there are comments and white space only.
+fn is_empty(text: &str) -> bool {
+    let mut lines = text.trim_start_matches('\u{feff}').lines().map(str::trim);
+    lines.all(|line| line.is_empty() || line.starts_with('#') || line == "---" || line == "...")
 }
 
 /// Reads a policy file.
@@ -75,8 +104,16 @@ pub fn parse(text: &str) -> Result<Policy, PolicyError> {
     if text.len() > LONGEST {
         return Err(PolicyError::TooLong(text.len()));
     }
+    if is_empty(text) {
+        return Err(PolicyError::Empty);
+    }
     let document: Document = serde_saphyr::from_str(text).map_err(|error| PolicyError::Yaml(error.to_string()))?;
-    let measurements = document.measurement.iter().map(|text| hex("measurement", text).map(LaunchDigest));
+    let reason = "an empty list lets no launch pass; leave the field out to let all pass".to_owned();
+    let measurements = match document.measurement {
+        Some(digests) if digests.is_empty() => return Err(PolicyError::Value { field: "measurement", reason }),
+        digests => digests.unwrap_or_default(),
+    };
+    let measurements = measurements.iter().map(|text| hex("measurement", text).map(LaunchDigest));
     let Tcb { fmc, bootloader, tee, snp, microcode } = document.min_tcb;
     Ok(Policy {
         measurements: measurements.collect::<Result<_, _>>()?,
@@ -227,6 +264,26 @@ mod tests {
         assert!(told("report-data: abc").starts_with("report-data: want 2 to 128"));
         assert!(told(&format!("host-data: {DIGEST}")).starts_with("host-data: want 64"));
         assert!(parse("[").is_err() && parse(&" ".repeat(LONGEST + 1)) == Err(PolicyError::TooLong(LONGEST + 1)));
+    }
+
+    /// A policy that a broken pipeline left without its values must not let everything pass.
+    #[test]
+    fn what_asks_for_nothing_by_mistake_is_refused() {
+        for nothing in ["", "\n", "# later\n", "---\n", "---\n# later\n...\n", "\u{feff}"] {
+            assert_eq!(parse(nothing), Err(PolicyError::Empty), "{nothing:?}");
+        }
+        assert!(parse("null").is_err() && parse("~").is_err());
+        assert!(parse("measurement: []").unwrap_err().to_string().starts_with("measurement: an empty list"));
+        for field in
+            "measurement min-tcb vmpl policy-forbid allow-debug allow-unknown-version host-data report-data id-key \
+                      author-key family-id image-id min-svn chip-id"
+                .split_whitespace()
+        {
+            for nothing in ["", " null", " ~"] {
+                assert!(parse(&format!("{field}:{nothing}")).is_err(), "{field}:{nothing}");
+            }
+        }
+        assert!(parse("min-tcb: {snp: }").is_err());
     }
 
     #[test]
