@@ -9,7 +9,7 @@ use snp_abi::PageType;
 use snp_guests::Guest;
 use snp_image::{IgvmWriter, PageKind};
 
-use crate::input;
+use crate::{input, output};
 
 /// Write one of snpkit's own example guests as an IGVM file, with its own boot VMSA.
 #[derive(Args, Debug)]
@@ -31,7 +31,7 @@ pub(crate) struct ExampleArgs {
 pub(crate) fn run(args: &ExampleArgs) -> Result<ExitCode> {
     match (&args.name, &args.output) {
         (Some(name), Some(output)) => input::write(output, "IGVM file", &igvm(&find(name)?)?)?,
-        _ => input::write("-".as_ref(), "list", list().as_bytes())?,
+        _ => output::print(list())?,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -10,7 +10,7 @@ use snp_abi::{GuestPolicy, IdAuth, IdBlock, KeyAlgorithm, LaunchDigest};
 use snp_attest::{Identity, Outcome, SigningKey, Verdict, key_digest, sign, verify};
 use zerocopy::{FromBytes, IntoBytes};
 
-use crate::input;
+use crate::{input, output};
 
 /// Make, show and verify ID blocks, by which a guest owner binds a launch to an identity ahead of it.
 #[derive(Subcommand, Debug)]
@@ -186,11 +186,12 @@ fn show(args: &ShowArgs) -> Result<ExitCode> {
         rows.push(("author_key_digest", json!(author)));
     }
     if args.json {
-        println!("{}", Value::Object(rows.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()));
+        let rows = rows.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        output::print(format!("{}\n", Value::Object(rows)))?;
     } else {
-        for (name, value) in rows {
-            println!("{name:18} {}", value.as_str().map_or_else(|| value.to_string(), str::to_owned));
-        }
+        let plain = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        let lines = rows.iter().map(|(name, value)| format!("{name:18} {}\n", plain(value)));
+        output::print(lines.collect::<String>())?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -198,25 +199,20 @@ fn show(args: &ShowArgs) -> Result<ExitCode> {
 fn verify_command(args: &VerifyArgs) -> Result<ExitCode> {
     let (block, auth) = read(&args.id_block, &args.id_auth)?;
     let verdict = verify(&block, &auth, args.digest.map(LaunchDigest), args.policy.map(GuestPolicy));
-    if args.json {
-        print_json(&verdict)
-    } else {
-        print_text(&verdict)
-    }
+    output::print(if args.json { json(&verdict) } else { text(&verdict) })?;
     Ok(if verdict.passed() { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }
 
-fn print_text(verdict: &Verdict) {
-    for check in &verdict.checks {
-        match &check.outcome {
-            Outcome::Passed => println!("ok       {}", check.name),
-            Outcome::Skipped(reason) => println!("skipped  {}: {reason}", check.name),
-            Outcome::Failed { status, reason } => println!("FAILED   {}: {reason}; firmware: {status}", check.name),
-        }
-    }
+fn text(verdict: &Verdict) -> String {
+    let line = |check: &snp_attest::Check| match &check.outcome {
+        Outcome::Passed => format!("ok       {}\n", check.name),
+        Outcome::Skipped(reason) => format!("skipped  {}: {reason}\n", check.name),
+        Outcome::Failed { status, reason } => format!("FAILED   {}: {reason}; firmware: {status}\n", check.name),
+    };
+    verdict.checks.iter().map(line).collect()
 }
 
-fn print_json(verdict: &Verdict) {
+fn json(verdict: &Verdict) -> String {
     let check = |check: &snp_attest::Check| match &check.outcome {
         Outcome::Passed => json!({"check": check.name, "outcome": "passed"}),
         Outcome::Skipped(reason) => json!({"check": check.name, "outcome": "skipped", "reason": reason}),
@@ -226,7 +222,7 @@ fn print_json(verdict: &Verdict) {
         }),
     };
     let checks: Vec<_> = verdict.checks.iter().map(check).collect();
-    println!("{}", json!({"passed": verdict.passed(), "checks": checks}));
+    format!("{}\n", json!({"passed": verdict.passed(), "checks": checks}))
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -2,13 +2,15 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use bytes::Bytes;
 // Bytes on the command line are written as those in policy files.
 pub(crate) use snp_policy::hex_bytes;
 use tempfile::NamedTempFile;
+
+use crate::output;
 
 /// The largest image that is read, in bytes. Guests are launched from megabytes; a stray disk image is a mistake.
 pub(crate) const IMAGE_LIMIT: u64 = 4 << 30;
@@ -48,37 +50,77 @@ fn base64_text(data: &[u8]) -> Option<Vec<u8>> {
     STANDARD.decode(text).ok()
 }
 
-/// Writes a file whole or not at all: to a temporary file beside it, which is then renamed. `-` is standard output.
+/// Writes a file whole or not at all: to a temporary file beside it, which is then renamed. What is no file, a device or a
+/// pipe, is written to and stays what it is. `-` is standard output.
 pub(crate) fn write(path: &Path, what: &str, data: &[u8]) -> Result<()> {
     let context = || format!("{what} {}", path.display());
     if path.as_os_str() == "-" {
-        return std::io::stdout().write_all(data).with_context(context);
+        return output::print(data);
     }
     let mut file = temporary_beside(path).with_context(context)?;
     file.write_all(data).with_context(context)?;
     persist(file, path).with_context(context)
 }
 
+/// What a name stands for that is written to.
+enum Target {
+    /// A file, there or not, that a rename may replace.
+    File(PathBuf),
+    /// A device, a pipe, or a descriptor by name (/dev/stdout): a rename would put a file in its place.
+    Stream,
+}
+
+impl Target {
+    fn of(path: &Path) -> Result<Self> {
+        let Ok(metadata) = std::fs::metadata(path) else { return Ok(Self::File(path.to_owned())) };
+        ensure!(!metadata.is_dir(), "is a directory");
+        let link = std::fs::symlink_metadata(path)?.is_symlink();
+        let descriptor = link && (path.starts_with("/dev") || path.starts_with("/proc"));
+        if descriptor || !metadata.is_file() {
+            return Ok(Self::Stream);
+        }
+        // A link stays: what it leads to is replaced.
+        Ok(Self::File(if link { std::fs::canonicalize(path)? } else { path.to_owned() }))
+    }
+}
+
 /// A temporary file in the directory of `path`, so that the rename stays on one file system.
 pub(crate) fn temporary_beside(path: &Path) -> Result<NamedTempFile> {
-    let directory = match path.parent() {
+    use std::os::unix::fs::PermissionsExt;
+    let file = match Target::of(path)? {
+        Target::Stream => return NamedTempFile::new().context("cannot create a temporary file"),
+        Target::File(file) => file,
+    };
+    let directory = match file.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
-    // tempfile's own error names the file with its random name: say the directory instead.
-    let created = tempfile::Builder::new().prefix(".snp-").tempfile_in(directory);
-    created.map_err(|error| anyhow::anyhow!("cannot create a file in {}: {}", directory.display(), error.kind()))
+    // As of any new file, the umask decides who may read it.
+    let rights = std::fs::Permissions::from_mode(0o666);
+    let created = tempfile::Builder::new().prefix(".snp-").permissions(rights).tempfile_in(directory);
+    created.map_err(|error| {
+        // tempfile's own error names the file with its random name: say the directory instead.
+        let told = error.to_string();
+        let cause = told.split_once(" at path ").map_or(told.as_str(), |(cause, _)| cause);
+        anyhow::anyhow!("cannot create a file in {}: {cause}", directory.display())
+    })
 }
 
-/// Renames a finished temporary file to `path`, with the access rights that a new file gets.
+/// Renames a finished temporary file to `path`; a file that is there already leaves it its access rights. Into what is no file
+/// it is copied.
 pub(crate) fn persist(file: NamedTempFile, path: &Path) -> Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    let mode = match std::fs::metadata(path) {
-        Ok(existing) => existing.permissions().mode() & 0o7777,
-        Err(_) => 0o644,
-    };
-    file.as_file().set_permissions(std::fs::Permissions::from_mode(mode))?;
-    file.persist(path)?;
+    match Target::of(path)? {
+        Target::Stream => {
+            let mut stream = File::options().append(true).open(path)?;
+            std::io::copy(&mut file.reopen()?, &mut stream)?;
+        }
+        Target::File(target) => {
+            if let Ok(existing) = std::fs::metadata(&target) {
+                file.as_file().set_permissions(existing.permissions())?;
+            }
+            file.persist(target).map_err(|error| error.error)?;
+        }
+    }
     Ok(())
 }
 

@@ -1,5 +1,8 @@
 //! The `snp` command: launch, measure and check SEV-SNP guests.
 
+// `println!` and its kin panic when the pipe is closed or the disk is full: see `output`.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 mod attestation;
 mod certs;
 mod deferred;
@@ -16,6 +19,7 @@ mod kds;
 mod launch;
 mod map;
 mod measure;
+mod output;
 mod profiles;
 mod replay;
 mod report;
@@ -105,7 +109,7 @@ fn main() -> ExitCode {
         Command::Example(args) => example::run(&args),
     };
     result.unwrap_or_else(|error| {
-        eprintln!("error: {error:#}");
+        output::tell!("error: {error:#}");
         ExitCode::from(UNUSABLE)
     })
 }

@@ -8,6 +8,8 @@ use serde_json::json;
 use snp_image::loader::LOADERS;
 use snp_vmsa::reset::{ResetRdx, profiles};
 
+use crate::output;
+
 /// List the VMSA profiles (VMM and era) and the IGVM loaders that measure and explain know.
 #[derive(Args, Debug)]
 pub(crate) struct ProfilesArgs {
@@ -18,9 +20,9 @@ pub(crate) struct ProfilesArgs {
 
 pub(crate) fn run(args: &ProfilesArgs) -> Result<ExitCode> {
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&document())?);
+        output::print(serde_json::to_string_pretty(&document())? + "\n")?;
     } else {
-        print!("{}", text());
+        output::print(text())?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,6 +1,5 @@
 //! `snp replay`: a transcript performed again on the software platform.
 
-use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -9,8 +8,8 @@ use clap::{Args, ValueEnum};
 use serde_json::json;
 use snp_transcript::{Departure, Line, Replay};
 
-use crate::input;
 use crate::launch::{PlatformName, ProfileName};
+use crate::{input, output};
 
 /// Options of `snp replay`.
 #[derive(Args, Debug)]
@@ -51,7 +50,7 @@ pub(crate) fn run(args: &ReplayArgs) -> Result<ExitCode> {
     let file = input::read(&args.file, "transcript", input::IMAGE_LIMIT)?;
     let outcome = perform(args, &file).with_context(|| format!("transcript {}", args.file.display()))?;
     let text = if args.json { outcome.json()? } else { outcome.text() };
-    std::io::stdout().write_all(text.as_bytes())?;
+    output::print(text)?;
     Ok(if outcome.departures.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(DEPARTS) })
 }
 

@@ -1,6 +1,5 @@
 //! `snp report show`: an attestation report by its fields. Nothing is verified.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -11,7 +10,7 @@ use snp_abi::{AbiLayout, AttestationReport, GuestPolicy, PlatformInfo, ProductLi
 use zerocopy::{FromBytes, IntoBytes};
 
 use crate::deferred::Deferred;
-use crate::input;
+use crate::{input, output};
 
 /// Look at attestation reports.
 #[derive(Subcommand, Debug)]
@@ -51,7 +50,7 @@ pub(crate) fn run(command: &ReportCommand) -> Result<ExitCode> {
     } else {
         fields.iter().map(|(name, value)| lines(name, value)).collect()
     };
-    std::io::stdout().write_all(text.as_bytes())?;
+    output::print(text)?;
     Ok(ExitCode::SUCCESS)
 }
 

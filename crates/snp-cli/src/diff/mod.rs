@@ -3,7 +3,6 @@
 mod side;
 
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -17,7 +16,7 @@ use zerocopy::FromBytes;
 
 use side::{Chain, Side, Step};
 
-use crate::html;
+use crate::{html, output};
 
 /// Compare two launches: the first page where their digests part, then every difference, VMSAs by field.
 ///
@@ -71,7 +70,7 @@ pub(crate) fn run(args: &DiffArgs) -> Result<ExitCode> {
         html::write(path, &comparison.page(args, std::mem::take(&mut chain)))?;
     }
     let text = if args.json { serde_json::to_string_pretty(&comparison.document())? + "\n" } else { comparison.text() };
-    std::io::stdout().write_all(text.as_bytes())?;
+    output::print(text)?;
     Ok(if comparison.same() { ExitCode::SUCCESS } else { ExitCode::from(DIFFERENT) })
 }
 

@@ -10,6 +10,7 @@ use clap::Args;
 use super::report::Report;
 use super::scratch::Scratch;
 use super::{Preloaded, code, find_library};
+use crate::output::tell;
 
 /// Options of `snp record`.
 #[derive(Args, Debug)]
@@ -37,6 +38,6 @@ pub(crate) fn run(args: &RecordArgs) -> Result<ExitCode> {
     let status = program.run()?;
     report.print(&program.path, "record")?;
     let lines = transcript.keep()?;
-    eprintln!("snp record: {lines} ioctls in {}", args.transcript.display());
+    tell!("snp record: {lines} ioctls in {}", args.transcript.display());
     Ok(ExitCode::from(code(status)))
 }

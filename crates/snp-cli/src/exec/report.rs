@@ -6,6 +6,8 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use tempfile::NamedTempFile;
 
+use crate::output::tell;
+
 /// A file that the library appends lines to.
 pub(super) struct Report(NamedTempFile);
 
@@ -26,19 +28,19 @@ impl Report {
         let of_kind =
             |kind: &'static str| text.lines().filter_map(move |line| line.strip_prefix(kind)?.strip_prefix(' '));
         for digest in of_kind("digest") {
-            eprintln!("launch digest {digest}");
+            tell!("launch digest {digest}");
         }
         let notes: BTreeSet<&str> = of_kind("note").collect();
         for note in notes {
-            eprintln!("snp {who}: {note}");
+            tell!("snp {who}: {note}");
         }
         let unmodelled: BTreeSet<&str> = of_kind("unmodelled").collect();
         if !unmodelled.is_empty() {
-            eprintln!("snp {who}: asked for and not modelled: {}", Vec::from_iter(unmodelled).join(", "));
+            tell!("snp {who}: asked for and not modelled: {}", Vec::from_iter(unmodelled).join(", "));
         }
         if of_kind("opened").next().is_none() {
             let did = if who == "record" { "created no VM" } else { "opened neither /dev/kvm nor /dev/sev" };
-            eprintln!(
+            tell!(
                 "snp {who}: {} {did} through the C library (a program that makes its system calls itself cannot be seen)",
                 program.display()
             );

@@ -1,6 +1,5 @@
 //! What `snp explain` prints.
 
-use std::io::Write;
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -9,7 +8,7 @@ use snp_explain::{Answer, Difference, Launch, Question, Tried, Uapi, differences
 use snp_html::Document;
 use snp_vmsa::reset::ResetRdx;
 
-use crate::html;
+use crate::{html, output};
 
 /// What would narrow a search that found nothing.
 const NARROW: [&str; 4] = [
@@ -35,7 +34,7 @@ pub(super) fn print(
     } else {
         text(question, answer, expected.as_ref())
     };
-    Ok(std::io::stdout().write_all(text.as_bytes())?)
+    output::print(text)
 }
 
 /// For another command to tell.

@@ -14,7 +14,7 @@ use crate::{guest, input};
 /// Build a portable IGVM file with its own boot VMSA, from firmware (and a kernel's hashes) or from raw pages.
 ///
 /// Every measured page is written with its data, the VMSA last, so that all loaders that deliver it as a page measure the
-/// same. Prints the launch digest.
+/// same, but for Cloud Hypervisor on MSHV, which sorts pages by address. Prints the launch digest.
 #[derive(Args, Debug)]
 pub(crate) struct BuildArgs {
     /// OVMF firmware with SEV-SNP metadata.
@@ -22,15 +22,15 @@ pub(crate) struct BuildArgs {
     ovmf: Option<PathBuf>,
 
     /// Kernel whose hash is measured, where the firmware has a place for it. The VMM delivers the kernel itself.
-    #[arg(long, requires = "ovmf", value_name = "FILE")]
+    #[arg(long, requires = "ovmf", conflicts_with = "pages", value_name = "FILE")]
     kernel: Option<PathBuf>,
 
     /// Initial RAM disk.
-    #[arg(long, requires = "kernel", value_name = "FILE")]
+    #[arg(long, requires = "kernel", conflicts_with = "pages", value_name = "FILE")]
     initrd: Option<PathBuf>,
 
     /// Kernel command line.
-    #[arg(long, requires = "kernel", value_name = "STRING")]
+    #[arg(long, requires = "kernel", conflicts_with = "pages", value_name = "STRING")]
     append: Option<String>,
 
     /// Raw pages: KIND is normal, unmeasured, secrets or cpuid; secrets and cpuid take no file. May be given more than once;
@@ -42,7 +42,7 @@ pub(crate) struct BuildArgs {
     #[arg(long, value_name = "FILE")]
     vmsa: Option<PathBuf>,
 
-    /// Where the VMSA lies. [default: a free page below the firmware]
+    /// Where the VMSA lies: a multiple of 4096, like 0x7001000. [default: a free page below the firmware; raw pages want it]
     #[arg(long, value_parser = guest::gpa, value_name = "GPA")]
     vmsa_gpa: Option<Gpa>,
 
@@ -51,7 +51,7 @@ pub(crate) struct BuildArgs {
     policy: u64,
 
     /// SEV_FEATURES of the VMSA that is made for firmware, with SNPActive (bit 0).
-    #[arg(long, value_parser = features, value_name = "HEX")]
+    #[arg(long, conflicts_with = "pages", value_parser = features, value_name = "HEX")]
     guest_features: Option<SevFeatures>,
 
     /// Write the file here.
@@ -99,7 +99,7 @@ pub(super) fn run(args: &BuildArgs) -> Result<ExitCode> {
     let file = Igvm::parse(bytes.clone().into()).context("the file that was built")?;
     let digest = super::digest(&file, IgvmLoader::qemu_direct()).context("the file that was built")?;
     input::write(&args.output, "IGVM file", &bytes)?;
-    println!("{digest}");
+    super::tell_digest(&args.output, digest)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -9,9 +9,11 @@ use serde_json::{Value, json};
 use snp_abi::Vmsa;
 use snp_image::lint::{lint, notes};
 use snp_image::loader::LOADERS;
-use snp_image::{Directive, Igvm};
+use snp_image::{Directive, Igvm, IgvmLoader};
 use snp_vmsa::check::vmrun_findings;
 use zerocopy::FromBytes;
+
+use crate::output;
 
 /// Name everything that makes an IGVM file measure differently from one loader to the next, with the digests it causes.
 ///
@@ -40,9 +42,9 @@ pub(super) fn run(args: &LintArgs) -> Result<ExitCode> {
     let file = super::read(&args.file)?;
     let linted = Linted::new(&file);
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&linted.document())?);
+        output::print(serde_json::to_string_pretty(&linted.document())? + "\n")?;
     } else {
-        print!("{}", linted.text());
+        output::print(linted.text())?;
     }
     Ok(if linted.hazards.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(HAZARDS) })
 }
@@ -69,7 +71,11 @@ impl Linted {
             out += &format!("note: {note}\n");
         }
         if self.hazards.is_empty() {
-            out += "portable: every loader that delivers the VMSA as a page measures the same\n";
+            out += "portable: every loader that delivers the VMSA as a page measures the same";
+            out += &match self.exceptions().join(", ") {
+                none if none.is_empty() => "\n".to_owned(),
+                loaders => format!(", but for {loaders} (see the notes)\n"),
+            };
         }
         out += "\ndigests by loader (1 vCPU; EPYC-v4 where KVM makes the VMSA):\n";
         for (loader, digest) in &self.digests {
@@ -79,6 +85,15 @@ impl Linted {
             };
         }
         out
+    }
+
+    /// The loaders that deliver the VMSA as a page and measure something else than QEMU all the same.
+    fn exceptions(&self) -> Vec<&'static str> {
+        let digest =
+            |name| self.digests.iter().find(|(loader, _)| *loader == name).and_then(|(_, told)| told.as_ref().ok());
+        let expected = digest(IgvmLoader::qemu_direct().name);
+        let other = |loader: &&IgvmLoader| loader.is_direct() && digest(loader.name) != expected;
+        LOADERS.iter().filter(other).map(|loader| loader.name).collect()
     }
 
     fn document(&self) -> Value {

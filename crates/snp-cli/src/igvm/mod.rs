@@ -15,6 +15,7 @@ use snp_abi::LaunchDigest;
 use snp_image::{Delivery, GuestOptions, Igvm, IgvmLaunch, IgvmLoader, ImageError};
 use snp_launch::{DigestEngine, LaunchPlan};
 
+use crate::output::{self, tell};
 use crate::{guest, input};
 
 /// Show, lint, build and sign IGVM files.
@@ -50,6 +51,15 @@ fn plan(file: &Igvm, loader: &'static IgvmLoader) -> Result<LaunchPlan, ImageErr
     let options = GuestOptions { cpu_signature, ..GuestOptions::new(delivery) };
     let launch = IgvmLaunch { file: file.clone(), loader, append: String::new(), options };
     Ok(launch.prepare()?.plan)
+}
+
+/// Prints the digest of a file that was written; beside the file itself where that went to standard output.
+fn tell_digest(written: &Path, digest: LaunchDigest) -> Result<()> {
+    if written.as_os_str() == "-" {
+        tell!("launch digest {digest}");
+        return Ok(());
+    }
+    output::print(format!("{digest}\n"))
 }
 
 /// The digest that a loader gives the file.

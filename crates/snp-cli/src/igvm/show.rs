@@ -12,7 +12,7 @@ use snp_image::{Directive, Igvm, IgvmLoader, PageKind};
 use snp_vmsa::fields::fields;
 use zerocopy::FromBytes;
 
-use crate::html;
+use crate::{html, output};
 
 /// Show what an IGVM file holds: platforms, directives, memory map, VP context, ID block.
 #[derive(Args, Debug)]
@@ -43,9 +43,9 @@ pub(super) fn run(args: &ShowArgs) -> Result<ExitCode> {
         html::write(path, &page(&file, args))?;
     }
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&document(&file))?);
+        output::print(serde_json::to_string_pretty(&document(&file))? + "\n")?;
     } else {
-        print!("{}", text(&file));
+        output::print(text(&file))?;
     }
     Ok(ExitCode::SUCCESS)
 }

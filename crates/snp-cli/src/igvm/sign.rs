@@ -67,7 +67,7 @@ pub(super) fn run(args: &SignArgs) -> Result<ExitCode> {
     let signed = file.with_id_block(&IdBlockPair { block, auth, author_key_enabled })?;
     check(&signed, loader, digest, policy)?;
     input::write(&args.output, "IGVM file", &signed)?;
-    println!("{digest}");
+    super::tell_digest(&args.output, digest)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -11,6 +11,7 @@ use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
 
 use crate::deferred::Deferred;
+use crate::output::{self, tell};
 
 /// A key distribution service for the software platform.
 #[derive(Subcommand, Debug)]
@@ -51,13 +52,12 @@ const LONGEST_REQUEST: usize = 16 << 10;
 pub(crate) fn run(command: &KdsCommand) -> Result<ExitCode> {
     let KdsCommand::Serve(args) = command;
     let listener = TcpListener::bind(args.listen).with_context(|| format!("--listen {}", args.listen))?;
-    println!("http://{}", listener.local_addr()?);
-    std::io::stdout().flush()?;
+    output::print(format!("http://{}\n", listener.local_addr()?))?;
     for served in 1.. {
         let (stream, _) = listener.accept().context("accept")?;
         // A peer's failure is its own; the next one is served all the same.
         if let Err(error) = serve(stream) {
-            eprintln!("warning: {error:#}");
+            tell!("warning: {error:#}");
         }
         if args.max_requests.is_some_and(|most| served >= most) {
             break;

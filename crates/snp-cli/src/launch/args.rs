@@ -28,7 +28,7 @@ pub(crate) struct LaunchArgs {
     #[arg(long, value_enum, default_value_t = PlatformName::Genoa, value_name = "PLATFORM")]
     pub(crate) platform: PlatformName,
 
-    /// Number of vCPUs.
+    /// Number of vCPUs, 1 to 4096. (The software platform's KVM takes 1024.)
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=4096), value_name = "N")]
     pub(crate) vcpus: u32,
 
@@ -46,7 +46,8 @@ pub(crate) struct LaunchArgs {
     #[arg(long, value_name = "FILE")]
     pub(super) vmsa: Option<PathBuf>,
 
-    /// Where in guest memory the boot processor's VMSA lies.
+    /// Where in guest memory the boot processor's VMSA lies: a multiple of 4096, like 0x7001000. [default: a free page below
+    /// the firmware, or where the IGVM file puts it]
     #[arg(long, value_parser = guest::gpa, value_name = "GPA")]
     pub(super) vmsa_gpa: Option<Gpa>,
 
@@ -79,28 +80,29 @@ pub(crate) struct LaunchArgs {
 
     /// Write one self-contained HTML page here: memory map, digest chain, VMSA by field.
     #[arg(long, value_name = "FILE")]
-    pub(super) html: Option<PathBuf>,
+    pub(crate) html: Option<PathBuf>,
 
     /// Write one JSON line per command: arguments, page hashes, errno, firmware status, digest.
     #[arg(long, value_name = "FILE")]
     pub(crate) transcript: Option<PathBuf>,
 }
 
+// `requires` alone lets an option pass in silence where what it requires cannot be given.
 #[derive(Args, Debug)]
 pub(super) struct ImageArgs {
     #[command(flatten)]
     pub(super) source: SourceArgs,
 
     /// Kernel for direct boot; its hash is measured where the firmware has a place for it.
-    #[arg(long, requires = "ovmf", value_name = "FILE")]
+    #[arg(long, requires = "ovmf", conflicts_with_all = ["igvm", "example"], value_name = "FILE")]
     pub(super) kernel: Option<PathBuf>,
 
     /// Initial RAM disk.
-    #[arg(long, requires = "kernel", value_name = "FILE")]
+    #[arg(long, requires = "kernel", conflicts_with_all = ["igvm", "example"], value_name = "FILE")]
     pub(super) initrd: Option<PathBuf>,
 
     /// Kernel command line.
-    #[arg(long, requires = "kernel", value_name = "STRING")]
+    #[arg(long, requires = "kernel", conflicts_with_all = ["igvm", "example"], value_name = "STRING")]
     pub(super) append: Option<String>,
 }
 

@@ -16,6 +16,7 @@ use snp_launch::{CommandRecord, LaunchError, LaunchObserver, NoObserver, Platfor
 use snp_softkvm::{SoftPlatform, UapiProfile, Vm, profiles};
 
 use crate::html;
+use crate::output::{self, tell};
 pub(crate) use args::{BackendName, LaunchArgs, PlatformName, ProfileName};
 use attest::{Kept, WrittenReport};
 pub(crate) use plan::PreparedLaunch;
@@ -106,20 +107,19 @@ fn launch(
 }
 
 fn print(json: bool, report: &Report) -> Result<()> {
-    use std::io::Write;
     let text = if json { serde_json::to_string_pretty(report)? + "\n" } else { report.text() };
-    Ok(std::io::stdout().write_all(text.as_bytes())?)
+    output::print(text)
 }
 
 /// Tells of a refused launch.
 pub(crate) fn refused(json: bool, error: &LaunchError) -> Result<()> {
     let refusal = Refusal::new(error);
     if json {
-        println!("{}", serde_json::to_string_pretty(&refusal)?);
+        output::print(serde_json::to_string_pretty(&refusal)? + "\n")
     } else {
-        eprintln!("{}", refusal.text());
+        tell!("{}", refusal.text());
+        Ok(())
     }
-    Ok(())
 }
 
 /// Tells the transcript, if there is one.

@@ -1,6 +1,6 @@
 //! What `snp measure` prints.
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 
 use anyhow::{Context, Result, ensure};
 use base64::Engine;
@@ -12,6 +12,7 @@ use snp_reference::{ReferenceValue, ReferenceValues, corim, rvps};
 use super::Measured;
 use super::args::{Format, MeasureArgs, Mode};
 use crate::html;
+use crate::output::{self, tell};
 
 pub(super) fn print(args: &MeasureArgs, measured: &Measured) -> Result<()> {
     let format = if args.json { Format::Json } else { args.output_format };
@@ -22,15 +23,15 @@ pub(super) fn print(args: &MeasureArgs, measured: &Measured) -> Result<()> {
         Format::Rvps => serde_json::to_string_pretty(&rvps(&reference(args, measured)?)?)? + "\n",
         Format::Corim => {
             ensure!(!std::io::stdout().is_terminal(), "CoRIM is binary: send it to a file");
-            return Ok(std::io::stdout().write_all(&corim(&reference(args, measured)?)?)?);
+            return output::print(corim(&reference(args, measured)?)?);
         }
     };
     if format != Format::Json {
         for warning in &measured.warnings {
-            eprintln!("warning: {warning}");
+            tell!("warning: {warning}");
         }
     }
-    Ok(std::io::stdout().write_all(text.as_bytes())?)
+    output::print(text)
 }
 
 /// What verifiers take: every digest, and the policy where the image has one of its own.

@@ -5,6 +5,7 @@ use std::io::Write;
 use std::sync::Mutex;
 
 use super::lock;
+use crate::output;
 
 /// A 16550A at COM1.
 const COM1: u16 = 0x3f8;
@@ -16,16 +17,32 @@ const EXIT: u16 = 0xf4;
 
 /// The devices of a guest.
 pub(super) struct Devices {
-    output: Mutex<Box<dyn Write + Send>>,
+    output: Mutex<Output>,
     /// The serial port's registers, as they were written.
     registers: Mutex<[u8; 8]>,
     /// Ports that nobody answers, and how often they were asked.
     nobody: Mutex<BTreeMap<u16, u64>>,
 }
 
+/// Where the guest's words go.
+struct Output {
+    to: Box<dyn Write + Send>,
+    /// The first failure; the guest itself runs on.
+    failed: Option<std::io::Error>,
+}
+
+impl Output {
+    fn take(&mut self, written: std::io::Result<()>) {
+        if let Err(error) = output::unless_closed(written) {
+            self.failed.get_or_insert(error);
+        }
+    }
+}
+
 impl Devices {
     /// Devices that print to `output`.
     pub(super) fn new(output: Box<dyn Write + Send>) -> Self {
+        let output = Output { to: output, failed: None };
         Self { output: Mutex::new(output), registers: Mutex::default(), nobody: Mutex::default() }
     }
 
@@ -68,9 +85,15 @@ impl Devices {
         lock(&self.nobody).clone()
     }
 
-    pub(super) fn flush(&self) {
-        // Whoever closed the output does not want it.
-        let _ = lock(&self.output).flush();
+    /// Ends the output.
+    ///
+    /// # Errors
+    /// The first failure to print what the guest said.
+    pub(super) fn finish(&self) -> std::io::Result<()> {
+        let mut output = lock(&self.output);
+        let flushed = output.to.flush();
+        output.take(flushed);
+        output.failed.take().map_or(Ok(()), Err)
     }
 
     /// A serial port's register: nothing is ever received, everything is sent at once.
@@ -94,7 +117,9 @@ impl Devices {
     }
 
     fn print(&self, byte: u8) {
-        let _ = lock(&self.output).write_all(&[byte]);
+        let mut output = lock(&self.output);
+        let written = output.to.write_all(&[byte]);
+        output.take(written);
     }
 
     fn note(&self, port: u16) {

@@ -15,7 +15,7 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 use snp_launch::{LaunchError, NoObserver};
 use snp_softkvm::{Engine, SoftPlatform};
@@ -23,6 +23,7 @@ use snp_vcpu::{Interpreter, Processor};
 
 use crate::launch::transcript::Transcript;
 use crate::launch::{self, BackendName, PreparedLaunch};
+use crate::output::{self, tell};
 pub(crate) use args::RunArgs;
 use devices::Devices;
 use end::End;
@@ -83,6 +84,10 @@ pub(crate) fn run(args: &RunArgs) -> Result<ExitCode> {
         !launch.attest.wanted(),
         "--report: a guest that runs asks for its report itself; use `snp launch --report`"
     );
+    ensure!(
+        launch.html.is_none(),
+        "--html: `snp run` writes no page; use `snp launch --html`, whose launch is the same"
+    );
     let mut config = launch.platform.config();
     if let Some(seed) = args.seed {
         config.seed = seed;
@@ -129,7 +134,7 @@ fn execute(
     let guest = boot(launch.transcript.as_deref(), &prepared, platform, tracer, output)?;
     let digest = guest.machine.launched.digest.map(|digest| digest.to_string());
     if let (false, Some(digest)) = (launch.json, &digest) {
-        eprintln!("launch digest {digest}");
+        tell!("launch digest {digest}");
     }
     // A second handler would be refused; there is none in this command.
     let _ = ctrlc::set_handler(|| INTERRUPTED.store(true, Ordering::Relaxed));
@@ -139,7 +144,7 @@ fn execute(
         None if deterministic => schedule::in_turn(&guest, &limits),
         None => schedule::on_threads(&guest, &limits),
     };
-    guest.devices.flush();
+    let said = guest.devices.finish();
     guest.tracer.look_at(None);
     if let (End::TripleFault { vcpu, last_instructions, .. }, true, None) = (&mut end, deterministic, args.gdb) {
         *last_instructions = history(&prepared, platform, &guest, *vcpu, &limits)?;
@@ -147,6 +152,7 @@ fn execute(
     let instructions = guest.instructions();
     let unanswered = guest.devices.unanswered();
     let hash = guest.tracer.finish()?;
+    said.context("the guest's output")?;
     Ok(Report {
         launch_digest: digest,
         image: prepared.image,
@@ -210,17 +216,16 @@ fn history(
 
 fn print(json: bool, report: &Report) -> Result<()> {
     if json {
-        println!("{}", serde_json::to_string_pretty(report)?);
-        return Ok(());
+        return output::print(serde_json::to_string_pretty(report)? + "\n");
     }
     for warning in &report.warnings {
-        eprintln!("warning: {warning}");
+        tell!("warning: {warning}");
     }
     if !report.unanswered_ports.is_empty() {
         let ports: Vec<&str> = report.unanswered_ports.iter().map(|port| port.port.as_str()).collect();
-        eprintln!("note: the guest used ports behind which there is nothing: {}", ports.join(", "));
+        tell!("note: the guest used ports behind which there is nothing: {}", ports.join(", "));
     }
-    eprintln!("{}", report.end.text());
+    tell!("{}", report.end.text());
     Ok(())
 }
 

@@ -19,6 +19,7 @@ use snp_vmsa::check::Finding;
 
 use super::args::{TraceKind, TraceTarget};
 use super::{disassembly, lock};
+use crate::output;
 
 /// How many instructions before a triple fault are told.
 pub(super) const HISTORY: usize = 16;
@@ -119,7 +120,7 @@ impl Tracer {
     pub(super) fn finish(&self) -> Result<String> {
         let mut written = lock(&self.written);
         for (kind, sink) in &written.sinks {
-            lock(sink).flush().with_context(|| format!("trace of {}", kind.name()))?;
+            output::unless_closed(lock(sink).flush()).with_context(|| format!("trace of {}", kind.name()))?;
         }
         match written.failed.take() {
             Some(error) => Err(error).context("trace"),
@@ -135,7 +136,7 @@ impl Tracer {
         written.hash.update(line);
         written.hash.update("\n");
         let Some(sink) = written.sinks.get(&kind).cloned() else { return };
-        if let Err(error) = writeln!(lock(&sink), "{line}") {
+        if let Err(error) = output::unless_closed(writeln!(lock(&sink), "{line}")) {
             // The first failure is the cause; the run itself goes on.
             written.failed.get_or_insert(error);
         }

@@ -1,7 +1,5 @@
 //! How a verdict is told.
 
-use std::io::Write;
-
 use anyhow::Result;
 use serde_json::{Value, json};
 use snp_abi::AttestationReport;
@@ -10,6 +8,7 @@ use snp_attest::verdict::{Check, Outcome};
 
 use super::args::{VerifyArgs, line_words};
 use crate::explain::Explained;
+use crate::output;
 
 /// Said whenever TEST roots are trusted.
 const TEST: &str = "TEST roots are trusted: the software platform made this report, or anybody who has its published keys. \
@@ -26,7 +25,7 @@ pub(super) fn print(
     } else {
         text(args, report, verdict, explained)
     };
-    Ok(std::io::stdout().write_all(text.as_bytes())?)
+    output::print(text)
 }
 
 fn text(args: &VerifyArgs, report: &AttestationReport, verdict: &Verdict, explained: Option<&Explained>) -> String {

@@ -1,7 +1,7 @@
 //! `snp vmsa check`.
 
 use std::fmt::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
@@ -11,7 +11,7 @@ use serde_json::json;
 use snp_abi::{Gpa, SevFeatures};
 use snp_vmsa::check::{Finding, LaunchRules, launch_findings, vmrun_findings};
 
-use crate::input;
+use crate::{input, output};
 
 /// Check whether a launch would take a VMSA and whether a processor would run it.
 ///
@@ -53,7 +53,7 @@ pub(super) fn run(args: &CheckArgs) -> Result<ExitCode> {
         let list: Vec<_> = findings.iter().map(json_finding).collect();
         super::print_json(&json!({ "ok": violations == 0, "profile": rules.name(), "findings": list }))?;
     } else {
-        input::write(Path::new("-"), "text", text(&findings, violations, rules).as_bytes())?;
+        output::print(text(&findings, violations, rules))?;
     }
     Ok(if violations == 0 { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }

@@ -1,7 +1,7 @@
 //! `snp vmsa diff`.
 
 use std::fmt::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -10,7 +10,7 @@ use serde_json::json;
 use snp_vmsa::diff::{Difference, differences};
 use snp_vmsa::fields::Value;
 
-use crate::input;
+use crate::output;
 
 /// Compare two VMSAs field by field.
 ///
@@ -45,7 +45,7 @@ pub(super) fn run(args: &DiffArgs) -> Result<ExitCode> {
             .collect();
         super::print_json(&json!({ "differences": list }))?;
     } else {
-        input::write(Path::new("-"), "text", text(&found).as_bytes())?;
+        output::print(text(&found))?;
     }
     Ok(if found.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }

@@ -12,13 +12,14 @@ pub(crate) use decode::meaning;
 use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use clap::Subcommand;
 use snp_abi::{PAGE_SIZE, Vmsa};
 use snp_vmsa::check::vmrun_findings;
 use zerocopy::{FromBytes, IntoBytes};
 
 use crate::input;
+use crate::output::{self, tell};
 
 /// Make, show, change, compare and check VMSA pages, the state in which a processor starts.
 #[derive(Subcommand, Debug)]
@@ -54,12 +55,12 @@ fn read(path: &Path) -> Result<Vmsa> {
 fn write(path: &Path, vmsa: &Vmsa) -> Result<()> {
     input::write(path, "VMSA", vmsa.as_bytes())?;
     for finding in vmrun_findings(vmsa).iter().filter(|finding| finding.severity.is_violation()) {
-        eprintln!("warning: {finding}");
+        tell!("warning: {finding}");
     }
     Ok(())
 }
 
 /// Prints JSON for programs.
 fn print_json(value: &serde_json::Value) -> Result<()> {
-    input::write(Path::new("-"), "JSON", format!("{value:#}\n").as_bytes()).context("cannot print")
+    output::print(format!("{value:#}\n"))
 }

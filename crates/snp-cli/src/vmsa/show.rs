@@ -1,7 +1,7 @@
 //! `snp vmsa show`.
 
 use std::fmt::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -12,7 +12,7 @@ use snp_vmsa::fields::{Field, fields};
 use zerocopy::IntoBytes;
 
 use super::decode;
-use crate::input;
+use crate::output;
 
 /// Print a VMSA field by field: those that are not zero, unless --all is given.
 #[derive(Args, Debug)]
@@ -46,7 +46,7 @@ pub(super) fn run(args: &ShowArgs) -> Result<ExitCode> {
             .collect();
         super::print_json(&json!({ "sha384": measured(&vmsa), "fields": list }))?;
     } else {
-        input::write(Path::new("-"), "text", text(&vmsa, &shown).as_bytes())?;
+        output::print(text(&vmsa, &shown))?;
     }
     Ok(ExitCode::SUCCESS)
 }

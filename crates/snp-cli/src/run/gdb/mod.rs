@@ -15,11 +15,12 @@ use self::target::{Debugged, Happened};
 use super::end::End;
 use super::guest::Guest;
 use super::schedule::{Limits, Piece};
+use crate::output::tell;
 
 /// Waits for a debugger and lets it run the guest. When it goes without a word, the guest runs on.
 pub(super) fn serve(guest: &Guest, limits: &Limits, address: SocketAddr) -> Result<End> {
     let listener = TcpListener::bind(address).with_context(|| format!("--gdb {address}"))?;
-    eprintln!("waiting for gdb: target remote {}", listener.local_addr()?);
+    tell!("waiting for gdb: target remote {}", listener.local_addr()?);
     let (connection, _) = listener.accept().with_context(|| format!("--gdb {address}"))?;
     let mut target = Debugged::new(guest, limits);
     let outcome = GdbStub::new(connection).run_blocking::<Loop<'_>>(&mut target);
@@ -30,7 +31,7 @@ pub(super) fn serve(guest: &Guest, limits: &Limits, address: SocketAddr) -> Resu
         Ok(DisconnectReason::Kill) => Ok(End::Killed),
         Ok(_) => Ok(run_on(target)),
         Err(error) => {
-            eprintln!("gdb: {error}; the guest runs on");
+            tell!("gdb: {error}; the guest runs on");
             Ok(run_on(target))
         }
     }
