@@ -45,11 +45,11 @@ pub(crate) struct ExplainArgs {
     igvm: Option<PathBuf>,
 
     /// Kernel that may have been booted directly.
-    #[arg(long, requires = "ovmf", value_name = "FILE")]
+    #[arg(long, requires = "ovmf", conflicts_with = "igvm", value_name = "FILE")]
     kernel: Option<PathBuf>,
 
     /// Initial RAM disk that may have been booted with it.
-    #[arg(long, requires = "kernel", value_name = "FILE")]
+    #[arg(long, requires = "kernel", conflicts_with = "igvm", value_name = "FILE")]
     initrd: Option<PathBuf>,
 
     /// Command line, of which variants are tried too.
@@ -65,7 +65,7 @@ pub(crate) struct ExplainArgs {
     #[arg(long, value_name = "KEY=VALUE,…")]
     expect: Option<String>,
 
-    /// The most vCPUs that are tried.
+    /// The most vCPUs that are tried, 1 to 4096.
     #[arg(long, default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..=i64::from(MOST_VCPUS)), value_name = "N")]
     max_vcpus: u32,
 

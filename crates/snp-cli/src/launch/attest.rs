@@ -29,11 +29,11 @@ pub(crate) struct AttestArgs {
     #[arg(long, requires = "report", value_parser = input::hex_bytes::<64>, value_name = "HEX")]
     report_data: Option<[u8; 64]>,
 
-    /// VERSION of the report. [default: what the firmware of --platform gives]
+    /// VERSION of the report, 2 to 5. [default: what the firmware of --platform gives]
     #[arg(long, requires = "report", value_parser = clap::value_parser!(u32).range(2..=5), value_name = "N")]
     report_version: Option<u32>,
 
-    /// VMPL that the report names.
+    /// VMPL that the report names, 0 to 3.
     #[arg(long, requires = "report", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=3), value_name = "N")]
     vmpl: u32,
 

@@ -246,6 +246,10 @@ fn hint(command: Option<&str>, status: Option<FwStatus>) -> Option<&'static str>
         (_, Some(FwStatus::POLICY_FAILURE)) => {
             Some("the platform cannot keep this policy; see --policy and --platform")
         }
+        (Some("KVM_CREATE_VCPU"), _) => Some("this KVM takes fewer vCPUs; see --vcpus"),
+        (Some("KVM_SEV_SNP_LAUNCH_START"), Some(FwStatus::SUCCESS)) => Some(
+            "KVM itself refused; a policy has bit 17 and no bit that KVM does not know, like 0x30000; see --policy",
+        ),
         (Some("KVM_SEV_SNP_LAUNCH_UPDATE"), Some(FwStatus::SUCCESS)) => {
             Some("KVM itself refused; check the VMSA with `snp vmsa check`")
         }

@@ -30,7 +30,7 @@ pub(crate) struct MeasureArgs {
     #[arg(long, value_name = "MODEL")]
     pub(super) vcpu_type: Option<String>,
 
-    /// The CPU signature itself (CPUID Fn0000_0001_EAX).
+    /// The CPU signature itself (CPUID Fn0000_0001_EAX), decimal, or hexadecimal after 0x.
     #[arg(long, value_parser = number32, value_name = "VALUE")]
     pub(super) vcpu_sig: Option<u32>,
 
@@ -67,23 +67,23 @@ pub(crate) struct MeasureArgs {
     pub(super) image: ImageArgs,
 
     /// Kernel for direct boot.
-    #[arg(long, requires = "ovmf", value_name = "PATH")]
+    #[arg(long, requires = "ovmf", conflicts_with = "igvm", value_name = "PATH")]
     pub(super) kernel: Option<PathBuf>,
 
     /// Initial RAM disk.
-    #[arg(long, requires = "kernel", value_name = "PATH")]
+    #[arg(long, requires = "kernel", conflicts_with = "igvm", value_name = "PATH")]
     pub(super) initrd: Option<PathBuf>,
 
     /// Kernel command line.
     #[arg(long, value_name = "CMDLINE")]
     pub(super) append: Option<String>,
 
-    /// SEV_FEATURES of the guest, with SNPActive (bit 0). [default: the VMM's, 0x1]
+    /// SEV_FEATURES of the guest, with SNPActive (bit 0), decimal, or hexadecimal after 0x. [default: the VMM's, 0x1]
     #[arg(long, value_parser = features, value_name = "VALUE")]
     pub(super) guest_features: Option<SevFeatures>,
 
     /// The digest after the firmware's pages (`--mode snp:ovmf-hash`), used instead of them.
-    #[arg(long, requires = "ovmf", value_parser = input::hex_bytes::<48>, value_name = "HASH")]
+    #[arg(long, requires = "ovmf", conflicts_with = "igvm", value_parser = input::hex_bytes::<48>, value_name = "HASH")]
     pub(super) snp_ovmf_hash: Option<[u8; 48]>,
 
     /// How to print the measurement.
@@ -114,7 +114,7 @@ pub(crate) struct MeasureArgs {
     #[arg(long, value_name = "FILE")]
     pub(super) vmsa: Option<PathBuf>,
 
-    /// Where the boot processor's VMSA lies, for the direct profiles.
+    /// Where the boot processor's VMSA lies, for the direct profiles: a multiple of 4096, like 0x7001000.
     #[arg(long, value_parser = guest::gpa, value_name = "GPA")]
     pub(super) vmsa_gpa: Option<Gpa>,
 
@@ -138,7 +138,7 @@ pub(super) struct ImageArgs {
     pub(super) igvm: Option<PathBuf>,
 
     /// Who loads the IGVM file, or measures for who does (`snp profiles`). [default: qemu-direct]
-    #[arg(long, requires = "igvm", value_name = "LOADER")]
+    #[arg(long, requires = "igvm", conflicts_with = "ovmf", value_name = "LOADER")]
     pub(super) loader: Option<String>,
 }
 

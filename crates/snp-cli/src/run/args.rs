@@ -104,7 +104,8 @@ fn seed(text: &str) -> Result<[u8; 32], String> {
     if digits.is_empty() || digits.len() > 64 {
         return Err(format!("{text:?}: want 1 to 64 hexadecimal digits"));
     }
-    input::hex_bytes::<32>(&format!("{digits:0<64}"))
+    // The error would show the digits that were put behind.
+    input::hex_bytes::<32>(&format!("{digits:0<64}")).map_err(|_| format!("{text:?}: want 1 to 64 hexadecimal digits"))
 }
 
 #[cfg(test)]

@@ -56,7 +56,7 @@ pub(crate) struct VerifyArgs {
     #[arg(long, value_parser = min_tcb, value_name = "PART=LEVEL,…")]
     pub(super) min_tcb: Option<MinTcb>,
 
-    /// The VMPL that asked for the report.
+    /// The VMPL that asked for the report, 0 to 3.
     #[arg(long, value_parser = clap::value_parser!(u32).range(0..=3), value_name = "N")]
     pub(super) vmpl: Option<u32>,
 

@@ -22,15 +22,15 @@ pub(super) struct LaunchOptions {
     igvm: Option<PathBuf>,
 
     /// Who loads the IGVM file (`snp profiles`).
-    #[arg(long, requires = "igvm", value_name = "LOADER")]
+    #[arg(long, requires = "igvm", conflicts_with = "ovmf", value_name = "LOADER")]
     loader: Option<OsString>,
 
     /// Kernel for direct boot.
-    #[arg(long, requires = "ovmf", value_name = "PATH")]
+    #[arg(long, requires = "ovmf", conflicts_with = "igvm", value_name = "PATH")]
     kernel: Option<PathBuf>,
 
     /// Initial RAM disk.
-    #[arg(long, requires = "kernel", value_name = "PATH")]
+    #[arg(long, requires = "kernel", conflicts_with = "igvm", value_name = "PATH")]
     initrd: Option<PathBuf>,
 
     /// Kernel command line.
