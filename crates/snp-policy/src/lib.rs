@@ -161,7 +161,7 @@ fn bit(name: &str) -> Result<u64, PolicyError> {
 /// Lower bounds of a TCB version as a list: `bootloader=4,snp=20,microcode=209`.
 ///
 /// # Errors
-/// [`PolicyError::Value`]: an unknown part, or a level that is not a number below 256.
+/// [`PolicyError::Value`]: an unknown part, one that is there twice, or a level that is not a number below 256.
 pub fn min_tcb(text: &str) -> Result<MinTcb, PolicyError> {
     let wrong = |reason: String| PolicyError::Value { field: "min-tcb", reason };
     let mut bounds = MinTcb::default();
@@ -171,7 +171,9 @@ pub fn min_tcb(text: &str) -> Result<MinTcb, PolicyError> {
         let part = TcbParts::COMPONENTS.iter().find(|part| part.name() == name.trim());
         let part = part.ok_or_else(|| wrong(format!("{name:?} is no part; parts are {}", names.join(", "))))?;
         let level = level.trim().parse().map_err(|error| wrong(format!("{item:?}: {error}, want 0 to 255")))?;
-        *bounds.slot(*part) = Some(level);
+        if bounds.slot(*part).replace(level).is_some() {
+            return Err(wrong(format!("{} is there twice", part.name())));
+        }
     }
     Ok(bounds)
 }
@@ -286,12 +288,36 @@ mod tests {
         assert!(parse("min-tcb: {snp: }").is_err());
     }
 
+    /// No other way of writing nothing does, either.
+    #[test]
+    fn what_is_no_policy_is_refused() {
+        for nothing in ["--- # later\n", "--- !!map\n", "%YAML 1.2\n---\n", "[]", "- vmpl: 0", "vmpl", "''"] {
+            assert!(parse(nothing).is_err(), "{nothing:?}");
+        }
+        for list in ["[null]", "['']", "!!binary ''", "''"] {
+            assert!(parse(&format!("measurement: {list}")).is_err(), "{list}");
+        }
+    }
+
+    /// A later word must not silently replace an earlier one.
+    #[test]
+    fn what_is_said_twice_is_refused() {
+        for twice in [
+            "vmpl: 0\nvmpl: 1",
+            "min-tcb: {snp: 20, snp: 1}",
+            r#"{"min-svn": 7, "min-svn": 0}"#,
+            "vmpl: 0\n---\nvmpl: 1",
+        ] {
+            assert!(parse(twice).is_err(), "{twice}");
+        }
+    }
+
     #[test]
     fn bounds_are_read_from_a_list() {
         let bounds = min_tcb("fmc=1, bootloader=2,tee=3,snp=4,microcode=255").unwrap();
         let read: Vec<_> = bounds.bounds().map(|(_, level)| level).collect();
         assert_eq!(read, [1, 2, 3, 4, 255]);
-        for wrong in ["", "snp", "snp=256", "snp=-1", "kernel=1", "snp=1;tee=2"] {
+        for wrong in ["", "snp", "snp=256", "snp=-1", "kernel=1", "snp=1;tee=2", "snp=20,tee=1,snp=1"] {
             assert!(min_tcb(wrong).is_err(), "{wrong}");
         }
     }
