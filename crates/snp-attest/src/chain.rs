@@ -84,6 +84,9 @@ pub(crate) struct Endorsement {
     pub(crate) extensions: Option<EndorsementExtensions>,
 }
 
+/// The check that compares a report's processor with the root.
+const PRODUCT_LINE: &str = "product-line";
+
 impl Chain {
     /// Checks the chain of the key that a report says it was signed with. `line` is the product line of the report's
     /// processor, if the report tells.
@@ -97,7 +100,7 @@ impl Chain {
         let mut chain = Self { checks: Checks::default(), role, root: None, endorsement: None };
         let certificate = chain.checks.note("endorsement-certificate", given(certificates, role));
         let Some(certificate) = certificate else {
-            for name in ["root", "product-line", "authority", "endorsement", "validity", "revocation", "extensions"] {
+            for name in ["root", PRODUCT_LINE, "authority", "endorsement", "validity", "revocation", "extensions"] {
                 chain.checks.skip(name, format!("no {role}"));
             }
             return chain;
@@ -106,12 +109,12 @@ impl Chain {
         // A TEST root that is not trusted is refused above; the rest of the chain is looked at all the same.
         let root = chain.root.or_else(|| anchor(certificates, certificate).ok());
         let Some(root) = root else {
-            for name in ["product-line", "authority", "endorsement", "validity", "revocation", "extensions"] {
+            for name in [PRODUCT_LINE, "authority", "endorsement", "validity", "revocation", "extensions"] {
                 chain.checks.skip(name, "the chain has no root");
             }
             return chain;
         };
-        chain.checks.check("product-line", same_line(line, root));
+        chain.checks.check(PRODUCT_LINE, same_line(line, root));
         chain.follow(root, certificate, certificates, trust);
         chain
     }
@@ -147,6 +150,17 @@ impl Chain {
     pub fn precompute(&mut self, generator: &crate::ecdsa::GeneratorTable) {
         if let Some(endorsement) = &mut self.endorsement {
             endorsement.key.precompute(generator);
+        }
+    }
+
+    /// Notes the chain's checks for a report whose processor is of `line`. The chain may have been checked for a report that
+    /// does not tell, or for that of another processor: the product line is compared for each anew.
+    pub(crate) fn note_for(&self, line: Option<ProductLine>, checks: &mut Checks) {
+        for check in &self.checks.0 {
+            match self.root {
+                Some(root) if check.name == PRODUCT_LINE => checks.check(PRODUCT_LINE, same_line(line, root)),
+                _ => checks.0.push(check.clone()),
+            }
         }
     }
 

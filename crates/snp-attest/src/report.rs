@@ -85,7 +85,7 @@ pub fn verify_with(report: &AttestationReport, chain: &Chain, policy: &Policy) -
     let mut checks = Checks::default();
     checks.check("length", Ok(format!("{} bytes", AttestationReport::LEN)));
     let line = check_form(report, chain, policy, &mut checks);
-    checks.0.extend(chain.checks.0.iter().cloned());
+    chain.note_for(product_line(report), &mut checks);
     check_binding(report, chain, &mut checks);
     check_signature(report, chain, &mut checks);
     policy.check(report, line, &mut checks);

@@ -12,7 +12,7 @@ use snp_attest::certificate::Certificate;
 use snp_attest::certificate_table;
 use snp_attest::chain::{Certificates, Chain};
 use snp_attest::ecdsa::GeneratorTable;
-use snp_attest::error::Role;
+use snp_attest::error::{Failure, Role};
 use snp_attest::policy::Policy;
 use snp_attest::report::{parse, product_line, verify, verify_with};
 use snp_attest::roots::{ROOTS, Root, TEST_MARK};
@@ -115,6 +115,23 @@ fn another_library_verifies_them() {
 fn their_blind_spot(byte: usize) -> bool {
     let reserved = [0x38, 0x180, 0x1e0, 0x1f0].iter().any(|tcb| (tcb + 2..tcb + 6).contains(&byte));
     reserved || byte >= 0x330 || [0x2a0, 0x2e8].iter().any(|number| (number + 48..number + 72).contains(&byte))
+}
+
+/// A chain that was checked for one report says nothing of another one's processor.
+#[test]
+fn a_chain_is_not_taken_for_a_report_of_another_product_line() {
+    let milan = Setup::new(ProductLine::Milan, ReportVersion::V3);
+    let mut other = milan.report;
+    other.cpuid_mod_id = 0x11;
+    other.signature = key().sign(other.signed());
+    for line in [None, Some(ProductLine::Milan), Some(ProductLine::Genoa)] {
+        let chain = Chain::check(SigningKey::VCEK, line, &milan.chain(), &milan.trust);
+        let codes = |report| -> Vec<_> {
+            verify_with(report, &chain, &milan.policy).checks.failures().map(Failure::code).collect()
+        };
+        assert_eq!(codes(&other), ["other-product-line"], "checked for {line:?}");
+        assert!(codes(&milan.signed_report()).is_empty(), "checked for {line:?}");
+    }
 }
 
 /// Every bit of the report, for us; one of every byte for the other library, which leaves out what it does not know.
