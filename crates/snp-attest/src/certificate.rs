@@ -4,7 +4,8 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::ops::Range;
 
-use der::{Decode, DecodePem, Encode, EncodePem, Header, Reader, SliceReader, pem::LineEnding};
+use der::pem::{LineEnding, PemLabel};
+use der::{Decode, Encode, EncodePem, Header, Reader, SliceReader};
 use sha2::{Digest, Sha256};
 use x509_cert::crl::CertificateList;
 use x509_cert::ext::Extension;
@@ -57,9 +58,7 @@ impl Certificate {
     /// # Errors
     /// [`Malformed`]
     pub fn from_pem(pem: &str) -> Result<Self, Malformed> {
-        let malformed = |error| Malformed::new("an X.509 certificate in PEM", error);
-        let x509 = x509_cert::Certificate::from_pem(pem.trim()).map_err(malformed)?;
-        Self::from_der(&x509.to_der().map_err(malformed)?)
+        Self::from_der(&within_pem::<x509_cert::Certificate>(pem, "an X.509 certificate in PEM")?)
     }
 
     /// Reads a file: one certificate in DER, or any number in PEM.
@@ -161,6 +160,14 @@ pub(crate) fn common_name(name: &Name) -> String {
     name.common_name().ok().flatten().map(|name| name.value().to_string()).unwrap_or_default()
 }
 
+/// All the bytes within a PEM block of a type. They are read as those of a file in DER are, so that what is refused there is
+/// refused here: the library's own reader of PEM leaves out what follows, and reads what is not DER.
+fn within_pem<T: PemLabel>(pem: &str, what: &'static str) -> Result<Vec<u8>, Malformed> {
+    let (label, der) = der::pem::decode_vec(pem.trim().as_bytes()).map_err(|error| Malformed::new(what, error))?;
+    T::validate_pem_label(label).map_err(|error| Malformed::new(what, error))?;
+    Ok(der)
+}
+
 /// The place of the first element of the sequence that `der` is: what is signed of a certificate or a list.
 fn first_element(der: &[u8]) -> der::Result<Range<usize>> {
     let mut reader = SliceReader::new(der)?;
@@ -206,10 +213,7 @@ impl Crl {
     pub fn from_file(bytes: &[u8]) -> Result<Self, Malformed> {
         match core::str::from_utf8(bytes) {
             Ok(text) if text.contains("-----BEGIN") => {
-                let malformed = |error| Malformed::new("a certificate revocation list in PEM", error);
-                let list =
-                    CertificateList::<x509_cert::certificate::Rfc5280>::from_pem(text.trim()).map_err(malformed)?;
-                Self::from_der(&list.to_der().map_err(malformed)?)
+                Self::from_der(&within_pem::<CertificateList>(text, "a certificate revocation list in PEM")?)
             }
             _ => Self::from_der(bytes),
         }

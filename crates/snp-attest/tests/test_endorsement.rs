@@ -8,7 +8,7 @@ use sev::firmware::guest::AttestationReport as TheirReport;
 use sev::parser::ByteParser;
 use snp_abi::{AttestationReport, ProductLine, ReportVersion, SignerInfo, SigningKey};
 use snp_attest::authority::{TEST_CSP_ID, TestAuthority, make_root};
-use snp_attest::certificate::Certificate;
+use snp_attest::certificate::{Certificate, Crl};
 use snp_attest::certificate_table;
 use snp_attest::chain::{Certificates, Chain};
 use snp_attest::ecdsa::GeneratorTable;
@@ -237,4 +237,41 @@ fn files_of_certificates_are_read_in_both_forms() {
     let long = [root.ark, &[0]].concat();
     assert!(Certificate::from_der(&long).is_err());
     assert!(parse(&[0; AttestationReport::LEN - 1]).is_err());
+}
+
+/// PEM is another way to write the same bytes: what is refused as a file in DER is refused within it.
+#[test]
+fn what_is_no_der_is_none_within_pem() {
+    let list = TestAuthority::new(ProductLine::Milan).crl(Role::Ark, &[]);
+    let list = [list.der(), list.der()].concat();
+    assert!(Crl::from_der(&list).is_err());
+    assert!(Crl::from_file(pem("X509 CRL", &list).as_bytes()).is_err(), "the second list is left out");
+
+    let vcek = include_bytes!("reports/genoa-v3.vcek.der");
+    assert!(Certificate::from_pem(&pem("CERTIFICATE", vcek)).is_ok());
+    for wrong in [[&vcek[..], &[0]].concat(), [&vcek[..], vcek].concat(), with_explicit_default(vcek)] {
+        assert!(Certificate::from_der(&wrong).is_err());
+        assert!(Certificate::from_pem(&pem("CERTIFICATE", &wrong)).is_err());
+    }
+    assert!(Certificate::from_pem(&pem("X509 CRL", vcek)).is_err());
+}
+
+fn pem(label: &'static str, der: &[u8]) -> String {
+    der::pem::encode_string(label, der::pem::LineEnding::LF, der).unwrap()
+}
+
+/// The first extension says that it is not critical, which DER leaves out. The signature is over other bytes, then.
+fn with_explicit_default(certificate: &[u8]) -> Vec<u8> {
+    const STRUCT_VERSION: [u8; 11] = [6, 9, 0x2b, 6, 1, 4, 1, 0x9c, 0x78, 1, 1];
+    let find = |sought: &[u8]| certificate.windows(sought.len()).position(|window| window == sought).unwrap();
+    let (extensions, first) = (find(&[0xa3, 0x82]), find(&STRUCT_VERSION));
+    let mut der = certificate.to_vec();
+    // The certificate, what is signed of it, its extensions, their list.
+    for length in [2, 6, extensions + 2, extensions + 6] {
+        let longer = u16::from_be_bytes([der[length], der[length + 1]]) + 3;
+        der[length..length + 2].copy_from_slice(&longer.to_be_bytes());
+    }
+    der[first - 1] += 3;
+    der.splice(first + STRUCT_VERSION.len()..first + STRUCT_VERSION.len(), [1, 1, 0]);
+    der
 }
