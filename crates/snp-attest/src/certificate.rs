@@ -4,6 +4,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::ops::Range;
 
+use der::asn1::ObjectIdentifier;
 use der::pem::{LineEnding, PemLabel};
 use der::{Decode, Encode, EncodePem, Header, Reader, SliceReader};
 use sha2::{Digest, Sha256};
@@ -250,6 +251,18 @@ impl Crl {
     pub(crate) fn validity(&self) -> (UnixTime, Option<UnixTime>) {
         let list = &self.list.tbs_cert_list;
         (UnixTime::of(list.this_update), list.next_update.map(UnixTime::of))
+    }
+
+    /// A critical extension of the list or of an entry: none is understood here. They say that a list is not the whole one
+    /// (deltaCRLIndicator, issuingDistributionPoint), or that an entry is of another issuer (certificateIssuer).
+    ///
+    /// # Source
+    /// RFC 5280, sections 5.2 and 5.3: such a list says nothing about any certificate.
+    pub(crate) fn critical_extension(&self) -> Option<ObjectIdentifier> {
+        let list = &self.list.tbs_cert_list;
+        let entries = list.revoked_certificates.iter().flatten().flat_map(|entry| &entry.crl_entry_extensions);
+        let all = list.crl_extensions.iter().chain(entries).flatten();
+        all.filter(|extension| extension.critical).map(|extension| extension.extn_id).next()
     }
 
     /// Since when the certificate with this serial number is revoked.

@@ -368,6 +368,10 @@ fn check_revocation(links: &[(Role, &Certificate)], trust: &Trust) -> Result<Str
         if !crl.algorithms_agree() || !pss::verify(&key, signed, signature) {
             return Err(Failure::CrlSignature { issuer: issuer_role });
         }
+        check_crl_signer(issuer, issuer_role)?;
+        if let Some(oid) = crl.critical_extension() {
+            return Err(Failure::CrlCriticalExtension { oid: oid.to_string() });
+        }
         check_currency(crl, trust.now)?;
         for &(role, certificate) in
             links.iter().filter(|(_, certificate)| certificate.issuer_name() == crl.issuer_name())
@@ -382,16 +386,26 @@ fn check_revocation(links: &[(Role, &Certificate)], trust: &Trust) -> Result<Str
     Ok(format!("not in the list of the {}", looked_at.join(", ")))
 }
 
+/// An authority whose keyUsage does not say so signs no lists: AMD's ASKs and ASVKs sign certificates only.
+///
+/// # Source
+/// RFC 5280, section 6.3.3, step (f).
+fn check_crl_signer(issuer: &Certificate, role: Role) -> Result<(), Failure> {
+    match extension::<KeyUsage>(issuer, KEY_USAGE) {
+        Some(usage) if usage.crl_sign() => Ok(()),
+        _ => Err(Failure::NotAnAuthority { role, missing: "cRLSign in keyUsage" }),
+    }
+}
+
+/// A list of the time, which says until when it is. One that does not would be current for ever.
 fn check_currency(crl: &Crl, now: Option<UnixTime>) -> Result<(), Failure> {
-    let Some(now) = now else { return Ok(()) };
     let (from, until) = crl.validity();
+    let until = until.ok_or(Failure::CrlEndless { from })?;
+    let Some(now) = now else { return Ok(()) };
     if now < from {
         return Err(Failure::CrlNotYetValid { from, now });
     }
-    match until {
-        Some(until) if now > until => Err(Failure::CrlExpired { until, now }),
-        _ => Ok(()),
-    }
+    if now > until { Err(Failure::CrlExpired { until, now }) } else { Ok(()) }
 }
 
 fn check_product(

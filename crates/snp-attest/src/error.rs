@@ -263,8 +263,8 @@ failures! {
         /// In the certificate.
         got: String,
     } = "issuer-name";
-    /// A certificate that signs certificates is not marked so.
-    #[error("{role}: not marked as a certificate authority that signs certificates: no {missing}")]
+    /// A certificate that signs certificates or revocation lists is not marked so.
+    #[error("{role}: not marked as an authority that signs certificates or lists: no {missing}")]
     NotAnAuthority {
         /// Which.
         role: Role,
@@ -380,6 +380,18 @@ failures! {
         /// The time of the verification.
         now: UnixTime,
     } = "crl-expired";
+    /// A CRL that does not say until when it is the newest.
+    #[error("CRL: issued at {from} without nextUpdate: nothing says that it is not superseded")]
+    CrlEndless {
+        /// thisUpdate.
+        from: UnixTime,
+    } = "crl-endless";
+    /// A CRL with a critical extension: it may not be a complete list.
+    #[error("CRL: critical extension {oid} is not known, so that it need not be a whole list")]
+    CrlCriticalExtension {
+        /// The extension.
+        oid: String,
+    } = "crl-critical-extension";
     /// A certificate of the chain is revoked.
     #[error("{role}: revoked at {since} (serial {serial})")]
     Revoked {

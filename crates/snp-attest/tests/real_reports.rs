@@ -2,7 +2,7 @@
 
 use snp_abi::{AttestationReport, ProductLine, TcbVersion};
 use snp_attest::UnixTime;
-use snp_attest::certificate::Certificate;
+use snp_attest::certificate::{Certificate, Crl};
 use snp_attest::chain::{Certificates, Trust};
 use snp_attest::policy::Policy;
 use snp_attest::report::{Verdict, parse, verify};
@@ -113,6 +113,27 @@ fn the_wrong_time_fails() {
             let failures: Vec<_> = verdict.checks.failures().map(|failure| failure.code()).collect();
             assert_eq!(failures, [code], "{} at {time}", real.name);
         }
+    }
+}
+
+/// AMD's own revocation lists, within their time and beyond it, and of another product line.
+#[test]
+fn lists_of_amd_s_are_read() {
+    let list = |der| Crl::from_der(der).expect("AMD's lists can be read");
+    let genoa = list(include_bytes!("reports/genoa-ark.crl.der"));
+    let milan = list(include_bytes!("reports/milan-ark.crl.der"));
+    for (index, crl, time, code) in [
+        (3, &genoa, "2025-06-01", None),
+        (3, &genoa, "2026-06-01", Some("crl-expired")),
+        (3, &milan, "2025-06-01", Some("crl-issuer")),
+        (0, &milan, "2026-05-11", None),
+        (0, &milan, "2025-05-05", Some("crl-not-yet-valid")),
+    ] {
+        let real = &all()[index];
+        let trust = Trust { crls: vec![crl.clone()], ..trust(time) };
+        let verdict = verify(real.report, &real.certificates, &trust, &policy());
+        let failures: Vec<_> = verdict.checks.failures().map(|failure| failure.code()).collect();
+        assert_eq!(failures, Vec::from_iter(code), "{} at {time}", real.name);
     }
 }
 

@@ -229,6 +229,18 @@ const CASES: &[Case] = &[
     }),
     case("a list of tomorrow", "crl-not-yet-valid", |s| crl(s, Role::Ark, |list| list.this_update = UnixTime(1_800_000_000))),
     case("a list of yesterday", "crl-expired", |s| crl(s, Role::Ark, |list| list.next_update = Some(UnixTime(1_750_000_000)))),
+    case("a list without an end", "crl-endless", |s| crl(s, Role::Ark, |list| list.next_update = None)),
+    case("a list of changes", "crl-critical-extension", |s| crl(s, Role::Ark, |list| list.extensions.push(extension("2.5.29.27", true, &[2, 1, 1])))),
+    case("a list of some certificates", "crl-critical-extension", |s| crl(s, Role::Ark, |list| list.extensions.push(extension("2.5.29.28", true, &[0x30, 3, 0x81, 1, 0xff])))),
+    case("a list with an entry of another issuer", "crl-critical-extension", |s| crl(s, Role::Ark, |list| {
+        list.revoked.push((vec![1], UnixTime(1_710_000_000)));
+        list.entry_extensions.push(extension("2.5.29.29", true, &[0x30, 0]));
+    })),
+    case("a list of an authority that signs none", "not-an-authority", |s| {
+        // keyCertSign alone, as AMD's ASKs have it.
+        authority(s, |ask| *ask.extension("2.5.29.15").unwrap() = octets(&[3, 2, 2, 4]));
+        crl(s, Role::Ask, |_| {});
+    }),
 
     // AMD's extensions.
     case("no hwID", "extension-missing", |s| remove(s, HWID)),
@@ -378,6 +390,19 @@ fn what_is_asked_for_passes_when_it_is_so() {
     let skipped: Vec<_> =
         verdict.checks.0.iter().filter(|check| matches!(check.outcome, Outcome::Skipped(_))).collect();
     assert!(skipped.is_empty(), "{skipped:#?}");
+}
+
+/// Lists have extensions that are no condition: AMD's have a number and the key of their issuer.
+#[test]
+fn a_list_with_other_extensions_is_read() {
+    let mut setup = Setup::new(ProductLine::Milan, ReportVersion::V3);
+    crl(&mut setup, Role::Ark, |list| {
+        list.extensions.push(extension("2.5.29.20", false, &[2, 1, 4]));
+        list.revoked.push((vec![1], UnixTime(1_710_000_000)));
+        list.entry_extensions.push(extension("2.5.29.21", false, &[10, 1, 1]));
+    });
+    let verdict = setup.verdict();
+    assert!(verdict.passed(), "{:#?}", verdict.checks);
 }
 
 /// A masked CHIP_ID cannot be compared; the signature still is the chip's.

@@ -141,6 +141,10 @@ pub struct TemplateCrl {
     pub next_update: Option<UnixTime>,
     /// Serial numbers, and since when.
     pub revoked: Vec<(Vec<u8>, UnixTime)>,
+    /// crlExtensions.
+    pub extensions: Vec<Extension>,
+    /// crlEntryExtensions of every entry.
+    pub entry_extensions: Vec<Extension>,
 }
 
 impl Default for TemplateCrl {
@@ -150,6 +154,8 @@ impl Default for TemplateCrl {
             this_update: super::VALID_FROM,
             next_update: Some(super::VALID_UNTIL),
             revoked: Vec::new(),
+            extensions: Vec::new(),
+            entry_extensions: Vec::new(),
         }
     }
 }
@@ -160,10 +166,11 @@ impl TemplateCrl {
     /// # Panics
     /// A serial number is empty or too long.
     pub fn sign(&self, line: ProductLine, issuer: Role) -> Crl {
+        let given = |extensions: &Vec<Extension>| (!extensions.is_empty()).then(|| extensions.clone());
         let revoked = self.revoked.iter().map(|(serial, since)| RevokedCert::<Rfc5280> {
             serial_number: SerialNumber::new(serial).expect("a short serial number"),
             revocation_date: time(*since),
-            crl_entry_extensions: None,
+            crl_entry_extensions: given(&self.entry_extensions),
         });
         let revoked: Vec<_> = revoked.collect();
         let list = TbsCertList {
@@ -173,7 +180,7 @@ impl TemplateCrl {
             this_update: time(self.this_update),
             next_update: self.next_update.map(time),
             revoked_certificates: (!revoked.is_empty()).then_some(revoked),
-            crl_extensions: None,
+            crl_extensions: given(&self.extensions),
         };
         let signature = sign(line, issuer, &list.to_der().expect("a list"));
         let list = CertificateList { tbs_cert_list: list, signature_algorithm: self.algorithm.clone(), signature };
