@@ -159,9 +159,21 @@ impl Policy {
         let forbidden = || GuestPolicy::FLAGS.iter().filter(|(_, bit)| self.forbid & bit != 0);
         let found = match forbidden().find(|(_, bit)| report.policy.has(*bit)) {
             Some((bit, _)) => Err(Failure::PolicyForbidden { bit }),
-            None => Ok(format!("without {}", forbidden().map(|(name, _)| *name).collect::<Vec<_>>().join(", "))),
+            // The ABI version and bits without a name can be forbidden, too.
+            None if report.policy.0 & self.forbid != 0 => {
+                Err(Failure::PolicyForbidden { bit: "a bit that is no flag" })
+            }
+            None => Ok(self.without(forbidden().map(|(name, _)| (*name).to_string()))),
         };
         checks.check("policy-forbid", found);
+    }
+
+    /// What was forbidden and is not there: flags by their names, and all else as a number.
+    fn without(&self, flags: impl Iterator<Item = String>) -> String {
+        let named = GuestPolicy::FLAGS.iter().fold(0, |all, (_, bit)| all | bit);
+        let rest = self.forbid & !named;
+        let rest = (rest != 0).then(|| format!("{rest:#x}"));
+        format!("without {}", flags.chain(rest).collect::<Vec<_>>().join(", "))
     }
 
     fn check_measurement(&self, report: &AttestationReport) -> Result<String, Failure> {

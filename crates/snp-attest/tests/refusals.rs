@@ -277,6 +277,7 @@ const CASES: &[Case] = &[
     case("DEBUG", "debug", |s| s.report.policy.0 |= GuestPolicy::DEBUG),
     case("MIGRATE_MA where it is forbidden", "policy-forbidden", |s| { s.report.policy.0 |= GuestPolicy::MIGRATE_MA; s.policy.forbid = GuestPolicy::MIGRATE_MA }),
     case("SMT where it is forbidden", "policy-forbidden", |s| s.policy.forbid = GuestPolicy::SMT | GuestPolicy::CXL_ALLOW),
+    case("an ABI version where it is forbidden", "policy-forbidden", |s| { s.report.policy.0 |= 0x0137; s.policy.forbid = 0x0100 }),
     case("another measurement", "measurement", |s| s.policy.measurements = vec![LaunchDigest([1; 48])]),
     case("none of two measurements", "measurement", |s| s.policy.measurements = vec![LaunchDigest([1; 48]), LaunchDigest([2; 48])]),
     case("bootloader too low", "min-tcb", |s| bound(s, MinTcb { bootloader: Some(5), ..MinTcb::default() })),
