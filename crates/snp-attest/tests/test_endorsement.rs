@@ -224,6 +224,35 @@ fn tables_of_certificates_come_back() {
     assert!(error.contains("entry 0 at 0x0"), "{error}");
 }
 
+/// What the host gives along with the certificates is read, above all if it says that one is revoked.
+#[test]
+fn revocation_lists_of_tables_are_read() {
+    let authority = TestAuthority::new(ProductLine::Genoa);
+    let certificates = authority.certificates();
+    let list = authority.crl(Role::Ark, &[certificates.ask.as_ref().unwrap()]);
+    let table = |list: &[u8]| {
+        let mut table = certificate_table::build(&certificates);
+        let entries = table.chunks(24).position(|entry| entry == [0; 24]).unwrap();
+        // One more entry, so that everything behind it lies 24 bytes further.
+        for entry in 0..entries {
+            let offset = entry * 24 + 16..entry * 24 + 20;
+            let further = u32::from_le_bytes(table[offset.clone()].try_into().unwrap()) + 24;
+            table[offset].copy_from_slice(&further.to_le_bytes());
+        }
+        let place = [(table.len() + 24) as u32, list.len() as u32].map(u32::to_le_bytes).concat();
+        let guid = 0x92f81bc3_5811_4d3d_97ff_d19f88dc67ea_u128.to_be_bytes();
+        table.splice(entries * 24..entries * 24, [&guid[..], &place].concat());
+        table.extend_from_slice(list);
+        table
+    };
+    let good = table(list.der());
+    assert_eq!(certificate_table::parse(&good), Ok(certificates.clone()));
+    assert_eq!(certificate_table::revocation_lists(&good), Ok(vec![list.clone()]));
+    assert_eq!(certificate_table::revocation_lists(&certificate_table::build(&certificates)), Ok(vec![]));
+    let error = certificate_table::revocation_lists(&table(&list.der()[1..])).unwrap_err().to_string();
+    assert!(error.contains("entry 3 at 0x48 (CRL)"), "{error}");
+}
+
 #[test]
 fn files_of_certificates_are_read_in_both_forms() {
     let root = Root::of(ProductLine::Milan, false);

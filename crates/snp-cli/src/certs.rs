@@ -8,6 +8,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use snp_asp::{Endorsement, Firmware, PlatformConfig};
 use snp_attest::authority::TestAuthority;
 use snp_attest::certificate::{Certificate, Crl};
+use snp_attest::certificate_table;
 use snp_attest::chain::Certificates;
 use snp_attest::error::Role;
 
@@ -157,7 +158,8 @@ fn take_file(found: &mut Found, data: &[u8], name: Option<&str>) -> Result<()> {
     }
     let looks_like_table = name.is_none() && data.first() != Some(&0x30) && !data.starts_with(b"-----");
     if looks_like_table {
-        found.certificates = snp_attest::certificate_table::parse(data)?;
+        found.certificates = certificate_table::parse(data)?;
+        found.crls = certificate_table::revocation_lists(data)?;
         return Ok(());
     }
     let role = match name {
