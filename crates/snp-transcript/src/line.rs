@@ -113,7 +113,7 @@ pub struct Memory {
 #[derive(Debug, Error)]
 pub enum Malformed {
     /// Not JSON, or not of this schema.
-    #[error("line {line}: not a line of a transcript: {error}")]
+    #[error("line {line}: not a line of a transcript")]
     Json {
         /// The line, from 1.
         line: usize,

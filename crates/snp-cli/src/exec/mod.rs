@@ -24,7 +24,10 @@ use crate::launch::{PlatformName, ProfileName};
 
 /// Options of `snp exec`.
 #[derive(Args, Debug)]
-#[command(about = "Run a program for which the software platform stands in for /dev/kvm and /dev/sev")]
+#[command(
+    about = "Run a program for which the software platform stands in for /dev/kvm and /dev/sev",
+    after_help = "Exit code: the program's own; 128 and the number of the signal that ended it; 2 if it could not be run."
+)]
 pub(crate) struct ExecArgs {
     /// The uAPI of its KVM.
     #[arg(long, value_name = "NAME", default_value = "mainline")]
@@ -129,7 +132,11 @@ pub(crate) fn run(args: &ExecArgs) -> Result<ExitCode> {
         command.command.env("SNPKIT_SHIM_CPUID_AT_START", "1");
     }
     let status = command.run()?;
-    report.print(&command.path, "exec")?;
+    let nothing = match &guest {
+        Some(_) => "used neither /dev/sev-guest nor configfs-tsm of the guest",
+        None => "opened neither /dev/kvm nor /dev/sev",
+    };
+    report.print(&command.path, "exec", nothing)?;
     transcript.map(Scratch::keep).transpose()?;
     Ok(ExitCode::from(code(status)))
 }

@@ -14,7 +14,10 @@ use crate::output::tell;
 
 /// Options of `snp record`.
 #[derive(Args, Debug)]
-#[command(about = "Run a program on this machine's own /dev/kvm and write its launches down")]
+#[command(
+    about = "Run a program on this machine's own /dev/kvm and write its launches down",
+    after_help = "Exit code: the program's own; 128 and the number of the signal that ended it; 2 if it could not be run."
+)]
 pub(crate) struct RecordArgs {
     /// Where the transcript goes: one JSON line per ioctl that shapes a launch (docs/json.md).
     #[arg(long, value_name = "FILE", default_value = "snp-transcript.jsonl")]
@@ -36,7 +39,7 @@ pub(crate) fn run(args: &RecordArgs) -> Result<ExitCode> {
         .env("SNPKIT_RECORD_REPORT", report.path())
         .env("SNPKIT_RECORD_TRANSCRIPT", transcript.path());
     let status = program.run()?;
-    report.print(&program.path, "record")?;
+    report.print(&program.path, "record", "created no VM")?;
     let lines = transcript.keep()?;
     tell!("snp record: {lines} ioctls in {}", args.transcript.display());
     Ok(ExitCode::from(code(status)))

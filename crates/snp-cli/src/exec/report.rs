@@ -22,8 +22,8 @@ impl Report {
     }
 
     /// Prints the digests of finished launches, what went unanswered, and what else is known, on standard error: standard
-    /// output is the program's.
-    pub(super) fn print(&self, program: &Path, who: &str) -> Result<()> {
+    /// output is the program's. `nothing` says what the program did if it did nothing with us.
+    pub(super) fn print(&self, program: &Path, who: &str, nothing: &str) -> Result<()> {
         let text = std::fs::read_to_string(self.path()).context("the report of the program")?;
         let of_kind =
             |kind: &'static str| text.lines().filter_map(move |line| line.strip_prefix(kind)?.strip_prefix(' '));
@@ -39,9 +39,8 @@ impl Report {
             tell!("snp {who}: asked for and not modelled: {}", Vec::from_iter(unmodelled).join(", "));
         }
         if of_kind("opened").next().is_none() {
-            let did = if who == "record" { "created no VM" } else { "opened neither /dev/kvm nor /dev/sev" };
             tell!(
-                "snp {who}: {} {did} through the C library (a program that makes its system calls itself cannot be seen)",
+                "snp {who}: {} {nothing} through the C library (a program that makes its system calls itself cannot be seen)",
                 program.display()
             );
         }
