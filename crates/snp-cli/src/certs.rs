@@ -136,7 +136,8 @@ pub(crate) fn read(path: &Path) -> Result<Found> {
     for name in ["cert_chain", "ark", "ask", "asvk", "vcek", "vlek", "crl"] {
         for extension in ["pem", "der", "crt", ""] {
             let file = path.join(name).with_extension(extension);
-            if !file.is_file() {
+            // A link that leads nowhere is an error of the next line: what was meant to be there counts.
+            if file.is_dir() || file.symlink_metadata().is_err() {
                 continue;
             }
             known = true;
@@ -173,7 +174,11 @@ fn take_file(found: &mut Found, data: &[u8], name: Option<&str>) -> Result<()> {
     for certificate in Certificate::from_file(data)? {
         let role = role.or_else(|| certificate.role());
         let role = role.with_context(|| format!("{}: not a name in a chain of AMD's", certificate.subject()))?;
-        *found.certificates.slot(role) = Some(certificate);
+        let slot = found.certificates.slot(role);
+        if slot.as_ref().is_some_and(|other| *other != certificate) {
+            bail!("a second {role}, another than was read before: leave one of them");
+        }
+        *slot = Some(certificate);
     }
     Ok(())
 }

@@ -129,6 +129,8 @@ fn unusable_input_is_exit_code_2_and_names_the_file() {
         (vec![&good, "--id-key", "nothing.pem"], "nothing.pem"),
         (vec![&good, "--vcpus", "4"], "--vcpus belongs to"),
         (vec![&good, "--ovmf", "nothing.fd", "--vcpus", "4"], "nothing.fd"),
+        // Which of the two digests would do?
+        (vec![&good, "--measurement", &"00".repeat(48), "--ovmf", "OVMF.fd", "--vcpus", "4"], "cannot be used with"),
     ] {
         let output = verify(&arguments);
         let error = String::from_utf8_lossy(&output.stderr);
@@ -221,6 +223,28 @@ fn certificates_are_exported_by_the_names_that_others_look_for() {
         assert!(codes.contains(&code.into()), "{codes:?}");
         assert_eq!((output.status.code(), &document["verified"]), (Some(1), &Value::Bool(false)));
     }
+}
+
+#[test]
+fn a_directory_of_certificates_leaves_nothing_open() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    let (report, vcek) = (real("milan-v2.report.bin"), real("milan-v2.vcek.der"));
+    let run =
+        || verify(&[&report, "--certs", directory.path().to_str().unwrap(), "--at", "2023-06-01", "--allow-debug"]);
+    std::fs::copy(&vcek, at("vcek.der")).unwrap();
+    std::fs::copy(&vcek, at("vcek.crt")).unwrap();
+    assert_eq!(run().status.code(), Some(0), "the same twice");
+    let refused = |word: &str| {
+        let output = run();
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.code() == Some(2) && error.contains(word), "{error}");
+    };
+    std::fs::copy(real("genoa-v3.vcek.der"), at("vcek.crt")).unwrap();
+    refused("a second VCEK");
+    std::fs::remove_file(at("vcek.crt")).unwrap();
+    std::os::unix::fs::symlink("nowhere", at("crl.pem")).unwrap();
+    refused("crl.pem");
 }
 
 #[test]

@@ -45,8 +45,8 @@ pub(crate) struct VerifyArgs {
     #[arg(long, value_name = "FILE")]
     pub(super) policy: Option<PathBuf>,
 
-    /// The launch digest, or one of several.
-    #[arg(long, value_parser = digest, value_name = "HEX")]
+    /// The launch digest, or one of several: given again, any of them will do. Instead of it an image can be named.
+    #[arg(long, value_parser = digest, value_name = "HEX", conflicts_with_all = ["ovmf", "igvm"])]
     pub(super) measurement: Vec<LaunchDigest>,
 
     #[command(flatten)]
@@ -140,8 +140,11 @@ impl VerifyArgs {
                 snp_policy::parse(text).with_context(|| format!("policy {}", path.display()))?
             }
         };
-        if !self.measurement.is_empty() || !predicted.is_empty() {
-            policy.measurements = self.measurement.iter().chain(predicted).copied().collect();
+        // One or the other: both would leave open whether either digest will do.
+        for known in [self.measurement.as_slice(), predicted] {
+            if !known.is_empty() {
+                policy.measurements = known.to_vec();
+            }
         }
         if let Some(bounds) = &self.min_tcb {
             for (part, least) in bounds.bounds() {

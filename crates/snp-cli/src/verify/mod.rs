@@ -17,6 +17,7 @@ use zerocopy::IntoBytes;
 
 pub(crate) use args::VerifyArgs;
 
+use crate::output::tell;
 use crate::{certs, input, report};
 
 /// A check does not hold.
@@ -41,7 +42,12 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<ExitCode> {
     let other_launch = verdict.checks.failures().any(|failure| matches!(failure, Failure::Measurement { .. }));
     let explained =
         if other_launch && !args.no_explain { args.launch.explain(report.measurement, &predicted) } else { None };
-    output::print(args, &report, &verdict, explained.transpose()?.as_ref())?;
+    // The verdict is what was asked for, whether or not it can be explained.
+    let explained = explained.transpose().unwrap_or_else(|error| {
+        tell!("warning: the measurement cannot be explained: {error:#}");
+        None
+    });
+    output::print(args, &report, &verdict, explained.as_ref())?;
     Ok(if verdict.passed() { ExitCode::SUCCESS } else { ExitCode::from(NO) })
 }
 
