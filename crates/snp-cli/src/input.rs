@@ -1,7 +1,7 @@
 //! Reading what the user names: every error tells the file, and no file can exhaust memory.
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -52,14 +52,19 @@ fn base64_text(data: &[u8]) -> Option<Vec<u8>> {
 
 /// Writes a file whole or not at all: to a temporary file beside it, which is then renamed. What is no file, a device or a
 /// pipe, is written to and stays what it is. `-` is standard output.
-pub(crate) fn write(path: &Path, what: &str, data: &[u8]) -> Result<()> {
+pub(crate) fn write(path: &Path, what: &str, mut data: &[u8]) -> Result<()> {
     let context = || format!("{what} {}", path.display());
     if path.as_os_str() == "-" {
         return output::print(data);
     }
-    let mut file = temporary_beside(path).with_context(context)?;
-    file.write_all(data).with_context(context)?;
-    persist(file, path).with_context(context)
+    copy(&mut data, path).with_context(context)
+}
+
+/// Writes all that is read to `path`, as [`write`] does.
+pub(crate) fn copy(from: &mut dyn Read, path: &Path) -> Result<()> {
+    let mut file = temporary_beside(path)?;
+    std::io::copy(from, &mut file)?;
+    persist(file, path)
 }
 
 /// What a name stands for that is written to.
@@ -85,20 +90,28 @@ impl Target {
 }
 
 /// A temporary file in the directory of `path`, so that the rename stays on one file system.
-pub(crate) fn temporary_beside(path: &Path) -> Result<NamedTempFile> {
+fn temporary_beside(path: &Path) -> Result<NamedTempFile> {
     use std::os::unix::fs::PermissionsExt;
-    let file = match Target::of(path)? {
-        Target::Stream => return NamedTempFile::new().context("cannot create a temporary file"),
-        Target::File(file) => file,
-    };
-    let directory = match file.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
     // As of any new file, the umask decides who may read it.
     let rights = std::fs::Permissions::from_mode(0o666);
-    let created = tempfile::Builder::new().prefix(".snp-").permissions(rights).tempfile_in(directory);
-    created.map_err(|error| {
+    beside(path, |directory| tempfile::Builder::new().prefix(".snp-").permissions(rights).tempfile_in(directory))
+}
+
+/// A file without a name on the file system of `path`, for what takes a while to come: nothing is left of it when the process is
+/// killed.
+pub(crate) fn unnamed_beside(path: &Path) -> Result<File> {
+    beside(path, |directory| tempfile::tempfile_in(directory))
+}
+
+fn beside<T>(path: &Path, create: impl FnOnce(&Path) -> std::io::Result<T>) -> Result<T> {
+    let directory = match Target::of(path)? {
+        Target::Stream => std::env::temp_dir(),
+        Target::File(file) => match file.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+            _ => PathBuf::from("."),
+        },
+    };
+    create(&directory).map_err(|error| {
         // tempfile's own error names the file with its random name: say the directory instead.
         let told = error.to_string();
         let cause = told.split_once(" at path ").map_or(told.as_str(), |(cause, _)| cause);
@@ -108,7 +121,7 @@ pub(crate) fn temporary_beside(path: &Path) -> Result<NamedTempFile> {
 
 /// Renames a finished temporary file to `path`; a file that is there already leaves it its access rights. Into what is no file
 /// it is copied.
-pub(crate) fn persist(file: NamedTempFile, path: &Path) -> Result<()> {
+fn persist(file: NamedTempFile, path: &Path) -> Result<()> {
     match Target::of(path)? {
         Target::Stream => {
             let mut stream = File::options().append(true).open(path)?;

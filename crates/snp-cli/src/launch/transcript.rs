@@ -1,26 +1,26 @@
 //! `--transcript`: one JSON line per command of a launch.
 
-use std::io::{BufWriter, Write};
+use std::fs::File;
+use std::io::{BufWriter, Seek, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use snp_launch::{CommandRecord, LaunchObserver};
 use snp_transcript::Line;
-use tempfile::NamedTempFile;
 
 use crate::input;
 
-/// Writes the lines to a temporary file; [`Transcript::keep`] makes it the transcript, after a refused launch too.
+/// Writes the lines to a file without a name; [`Transcript::keep`] makes it the transcript, after a refused launch too.
 pub(crate) struct Transcript {
     path: PathBuf,
-    file: BufWriter<NamedTempFile>,
+    file: BufWriter<File>,
     lines: u64,
     failed: Option<std::io::Error>,
 }
 
 impl Transcript {
     pub(crate) fn create(path: &Path) -> Result<Self> {
-        let file = input::temporary_beside(path).with_context(|| format!("transcript {}", path.display()))?;
+        let file = input::unnamed_beside(path).with_context(|| format!("transcript {}", path.display()))?;
         Ok(Self { path: path.to_owned(), file: BufWriter::new(file), lines: 0, failed: None })
     }
 
@@ -41,8 +41,9 @@ impl Transcript {
         if let Some(error) = self.failed {
             return Err(error).with_context(context);
         }
-        let file = self.file.into_inner().map_err(|error| error.into_error()).with_context(context)?;
-        input::persist(file, &self.path).with_context(context)
+        let mut file = self.file.into_inner().map_err(|error| error.into_error()).with_context(context)?;
+        file.rewind().with_context(context)?;
+        input::copy(&mut file, &self.path).with_context(context)
     }
 }
 
