@@ -19,7 +19,7 @@ pub(crate) fn run(fast: bool, fuzz_time: Duration) -> Result<()> {
 fn all(steps: &mut Steps, fast: bool, fuzz_time: Duration) -> Result<()> {
     let mut found = None;
     steps.step("format", || format(&["Cargo.toml", "fuzz/Cargo.toml"]))?;
-    steps.step("clippy", || cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
+    steps.step("clippy", || cargo(&["clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
     // Before the tests: with the artefacts at hand, `cargo test` compares with the live oracles too.
     steps.step("artifacts", || {
         let (artifacts, outcome) = artifacts::fetch()?.complete()?;

@@ -11,7 +11,17 @@ pub(crate) fn run() -> Result<Outcome> {
     let deny = process::cargo_tool("cargo-deny", VERSION)?;
     for manifest in ["Cargo.toml", "fuzz/Cargo.toml"] {
         let mut check = process::command(&deny);
-        check.args(["--manifest-path", manifest, "check", "--hide-inclusion-graph", "licenses", "bans", "sources"]);
+        // A lock file that is not as the manifests want it is an error, not a new one that nobody commits.
+        check.args([
+            "--locked",
+            "--manifest-path",
+            manifest,
+            "check",
+            "--hide-inclusion-graph",
+            "licenses",
+            "bans",
+            "sources",
+        ]);
         process::run(&mut check)?;
     }
     match process::capture(process::command(&deny).args(["fetch", "db"])) {

@@ -64,7 +64,9 @@ pub(crate) fn run(names: &[String], time: Duration) -> Result<Outcome> {
 /// Writes the seeds, made by the crates that are fuzzed: in the workspace's own directory, where most of them are built already.
 fn seeds() -> Result<()> {
     let mut command = process::cargo();
-    command.args(["run", "--quiet", "--release", "--manifest-path", MANIFEST, "--target-dir"]).arg(workspace::target());
+    command
+        .args(["run", "--quiet", "--locked", "--release", "--manifest-path", MANIFEST, "--target-dir"])
+        .arg(workspace::target());
     process::run(command.args(["--example", "seeds", "fuzz/seeds"]))
 }
 
