@@ -60,7 +60,7 @@ pub(crate) fn write(path: &Path, what: &str, mut data: &[u8]) -> Result<()> {
     copy(&mut data, path).with_context(context)
 }
 
-/// Writes all that is read to `path`, as [`write`] does.
+/// Writes all that is read to `path`, as [`write()`] does.
 pub(crate) fn copy(from: &mut dyn Read, path: &Path) -> Result<()> {
     let mut file = temporary_beside(path)?;
     std::io::copy(from, &mut file)?;
