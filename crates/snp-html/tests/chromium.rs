@@ -121,10 +121,23 @@ impl Desk {
     }
 
     /// Runs a script in a copy of a page, after the page's own; its value is the visit's result.
+    ///
+    /// A page that is loaded before its window has the focus has none either: nothing matches `:focus` there. So the script
+    /// waits for it, in virtual time, which passes as fast as the browser idles and holds back the output meanwhile.
     fn script(&self, page: &str, script: &str, options: &[&str]) -> Visit {
-        let planted = format!("<script>document.documentElement.dataset.result = (() => {{ {script} }})();</script>");
+        let planted = format!(
+            r##"<script>
+            const planted = () => {{ {script} }};
+            const once_focused = () => {{
+                if (document.hasFocus()) document.documentElement.dataset.result = planted();
+                else setTimeout(once_focused, 10);
+            }};
+            once_focused();
+            </script>"##
+        );
         let (before, after) = page.rsplit_once("</body>").expect("a body");
-        self.visit(&format!("{before}{planted}</body>{after}"), &[&["--dump-dom"], options].concat())
+        let wait = ["--dump-dom", "--virtual-time-budget=600000"];
+        self.visit(&format!("{before}{planted}</body>{after}"), &[&wait, options].concat())
     }
 }
 
