@@ -26,8 +26,8 @@ pub(crate) fn model_signature(model: &str) -> Result<u32> {
 }
 
 /// SEV_FEATURES, which every SNP guest has with SNPActive.
-pub(crate) fn features(value: u64) -> Result<SevFeatures, String> {
-    let features = SevFeatures(value);
+pub(crate) fn features(text: &str) -> Result<SevFeatures, String> {
+    let features = SevFeatures(input::number(text)?);
     if features.has(SevFeatures::SNP_ACTIVE) {
         Ok(features)
     } else {

@@ -36,7 +36,7 @@ pub(crate) struct CreateArgs {
     author_key: Option<PathBuf>,
 
     /// The policy that the guest must be launched with.
-    #[arg(long, default_value = "0x30000", value_parser = input::hex64, value_name = "HEX")]
+    #[arg(long, default_value = "0x30000", value_parser = input::number, value_name = "VALUE")]
     policy: u64,
 
     /// Security version number of the guest.
@@ -98,7 +98,7 @@ pub(crate) struct VerifyArgs {
     digest: Option<[u8; 48]>,
 
     /// The policy of the guest.
-    #[arg(long, value_parser = input::hex64, value_name = "HEX")]
+    #[arg(long, value_parser = input::number, value_name = "VALUE")]
     policy: Option<u64>,
 
     /// Print JSON instead of text.

@@ -137,7 +137,7 @@ fn persist(file: NamedTempFile, path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// A number in hexadecimal (`0x…`) or decimal.
+/// A number in decimal, or in hexadecimal after `0x`: one notation for every option, sev-snp-measure's.
 pub(crate) fn number(text: &str) -> Result<u64, String> {
     let digits = text.replace('_', "");
     let parsed = match digits.strip_prefix("0x").or_else(|| digits.strip_prefix("0X")) {
@@ -147,15 +147,9 @@ pub(crate) fn number(text: &str) -> Result<u64, String> {
     parsed.map_err(|error| format!("{error}: want a number like 0x30000 or 196608"))
 }
 
-/// A hexadecimal number of at most 64 bits, with or without `0x`.
-pub(crate) fn hex64(text: &str) -> Result<u64, String> {
-    let digits = text.strip_prefix("0x").unwrap_or(text);
-    u64::from_str_radix(digits, 16).map_err(|error| format!("{error}: want hexadecimal digits like 0x30000"))
-}
-
-/// A hexadecimal number of at most 32 bits, with or without `0x`, as sev-snp-measure takes signatures.
-pub(crate) fn hex32(text: &str) -> Result<u32, String> {
-    hex64(text)?.try_into().map_err(|_| format!("{text}: more than 32 bits"))
+/// A number of at most 32 bits, written like any [`number`].
+pub(crate) fn number32(text: &str) -> Result<u32, String> {
+    number(text)?.try_into().map_err(|_| format!("{text}: more than 32 bits"))
 }
 
 #[cfg(test)]
@@ -167,8 +161,10 @@ mod tests {
         assert_eq!(number("0x3_0000"), Ok(0x30000));
         assert_eq!(number("196608"), Ok(0x30000));
         assert!(number("0x").is_err() && number("-1").is_err() && number("0x1_0000_0000_0000_0000").is_err());
-        assert_eq!(hex32("800f12"), Ok(0x0080_0f12));
-        assert!(hex32("0x1ffffffff").is_err());
+        assert_eq!(number32("0x800f12"), Ok(0x0080_0f12));
+        // Not guessed: 21 would be another number than a21.
+        assert!(number("a21").is_err());
+        assert!(number32("0x1ffffffff").is_err());
     }
 
     #[test]

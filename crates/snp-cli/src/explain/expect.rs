@@ -22,7 +22,7 @@ pub(crate) fn parse(text: &str, question: &Question) -> Result<Launch> {
                 launch.vcpus = counts.0[0];
             }
             "vcpu-type" => launch.cpu_signature = guest::model_signature(value)?,
-            "vcpu-sig" => launch.cpu_signature = input::hex32(value).map_err(wrong)?,
+            "vcpu-sig" => launch.cpu_signature = input::number32(value).map_err(wrong)?,
             "vmm" | "vmsa-profile" => {
                 let of_family = || reset::profiles().iter().find(|profile| profile.family.eq_ignore_ascii_case(value));
                 let profile = reset::find(value).or_else(of_family);
@@ -30,7 +30,7 @@ pub(crate) fn parse(text: &str, question: &Question) -> Result<Launch> {
                 (launch.cpuid, launch.sec_mem) = (launch.profile.cpuid, launch.profile.sec_mem);
             }
             "guest-features" => {
-                features = Some(input::hex64(value).and_then(guest::features).map_err(wrong)?);
+                features = Some(guest::features(value).map_err(wrong)?);
             }
             "profile" => match value {
                 "mainline" => launch.uapi = Uapi::Mainline,

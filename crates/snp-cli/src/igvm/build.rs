@@ -47,11 +47,11 @@ pub(crate) struct BuildArgs {
     vmsa_gpa: Option<Gpa>,
 
     /// The guest policy.
-    #[arg(long, default_value = "0x30000", value_parser = input::hex64, value_name = "HEX")]
+    #[arg(long, default_value = "0x30000", value_parser = input::number, value_name = "VALUE")]
     policy: u64,
 
     /// SEV_FEATURES of the VMSA that is made for firmware, with SNPActive (bit 0).
-    #[arg(long, conflicts_with = "pages", value_parser = features, value_name = "HEX")]
+    #[arg(long, conflicts_with = "pages", value_parser = guest::features, value_name = "VALUE")]
     guest_features: Option<SevFeatures>,
 
     /// Write the file here.
@@ -81,10 +81,6 @@ fn pages(text: &str) -> Result<Pages, String> {
         return Err(format!("{text}: {}", if wants_file { "want =FILE" } else { "takes no file" }));
     }
     Ok(Pages { gpa: guest::gpa(at)?, kind, file })
-}
-
-fn features(text: &str) -> Result<SevFeatures, String> {
-    guest::features(input::hex64(text)?)
 }
 
 pub(super) fn run(args: &BuildArgs) -> Result<ExitCode> {

@@ -37,8 +37,8 @@ pub(crate) struct LaunchArgs {
     #[arg(long, conflicts_with = "vcpu_sig", value_name = "MODEL")]
     pub(super) vcpu_type: Option<String>,
 
-    /// The CPU signature itself (CPUID Fn0000_0001_EAX), hexadecimal.
-    #[arg(long, value_parser = input::hex32, value_name = "HEX")]
+    /// The CPU signature itself (CPUID Fn0000_0001_EAX), decimal, or hexadecimal after 0x.
+    #[arg(long, value_parser = input::number32, value_name = "VALUE")]
     pub(super) vcpu_sig: Option<u32>,
 
     /// The boot processor's VMSA, 4096 bytes (see `snp vmsa new`). Without it, the direct profiles make one that starts
@@ -52,11 +52,11 @@ pub(crate) struct LaunchArgs {
     pub(super) vmsa_gpa: Option<Gpa>,
 
     /// SEV_FEATURES of the guest, with SNPActive (bit 0). [default: 0x1, or what the given VMSA carries]
-    #[arg(long, value_parser = features, value_name = "HEX")]
+    #[arg(long, value_parser = guest::features, value_name = "VALUE")]
     pub(super) guest_features: Option<SevFeatures>,
 
     /// The guest policy. [default: 0x30000, or what the IGVM file says]
-    #[arg(long, value_parser = policy, value_name = "HEX")]
+    #[arg(long, value_parser = policy, value_name = "VALUE")]
     pub(super) policy: Option<GuestPolicy>,
 
     /// HOST_DATA of the attestation report, 32 bytes as 64 hexadecimal digits.
@@ -155,10 +155,6 @@ pub(crate) enum PlatformName {
     Turin,
 }
 
-fn features(text: &str) -> Result<SevFeatures, String> {
-    guest::features(input::hex64(text)?)
-}
-
 fn policy(text: &str) -> Result<GuestPolicy, String> {
-    input::hex64(text).map(GuestPolicy)
+    input::number(text).map(GuestPolicy)
 }

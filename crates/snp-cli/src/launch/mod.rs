@@ -14,6 +14,7 @@ use snp_asp::PlatformConfig;
 use snp_kvm::KvmPlatform;
 use snp_launch::{CommandRecord, LaunchError, LaunchObserver, NoObserver, Platform};
 use snp_softkvm::{SoftPlatform, UapiProfile, Vm, profiles};
+use snp_vmsa::check::LaunchRules;
 
 use crate::html;
 use crate::output::{self, tell};
@@ -146,11 +147,18 @@ impl ProfileName {
             Self::Mainline => &profiles::MAINLINE,
         }
     }
-}
 
-impl ProfileName {
     pub(crate) fn name(self) -> &'static str {
         self.profile().name
+    }
+
+    /// What a launch under this profile wants of a VMSA.
+    pub(crate) fn launch_rules(self) -> LaunchRules {
+        match self {
+            Self::DirectVmsa => LaunchRules::DirectVmsa,
+            Self::VcpuState | Self::VcpuStateExplicit => LaunchRules::VcpuState,
+            Self::Mainline => LaunchRules::Mainline,
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use snp_abi::{CPUID_FUNCTION_LIMIT, CpuidPage, KeyAlgorithm, PAGE_SIZE, Vmsa};
 use snp_asp::PlatformConfig;
 use snp_image::{Delivery, GuestOptions, Igvm, IgvmLaunch, IgvmLoader, KernelHashes, Ovmf, OvmfLaunch, Prepared};
 use snp_launch::{IdBlockPair, LaunchPlan};
-use snp_vmsa::check::{LaunchRules, launch_findings, vmrun_findings};
+use snp_vmsa::check::{launch_findings, vmrun_findings};
 use zerocopy::FromBytes;
 
 use super::args::{LaunchArgs, ProfileName};
@@ -113,13 +113,10 @@ fn read_id_block(args: &LaunchArgs) -> Result<Option<IdBlockPair>> {
 
 /// Reads a VMSA. One from which no processor could start is refused here, before the launch.
 fn read_vmsa(path: &Path, profile: ProfileName) -> Result<(Box<Vmsa>, Vec<String>)> {
-    let rules = match profile {
-        ProfileName::DirectVmsa => LaunchRules::DirectVmsa,
-        ProfileName::VcpuState | ProfileName::VcpuStateExplicit => LaunchRules::VcpuState,
-        ProfileName::Mainline => bail!(
-            "--vmsa: mainline Linux takes no VMSA from user space and makes its own; use --profile direct-vmsa or vcpu-state"
-        ),
-    };
+    ensure!(
+        profile != ProfileName::Mainline,
+        "--vmsa: mainline Linux takes no VMSA from user space and makes its own; use --profile direct-vmsa or vcpu-state"
+    );
     let file = input::read(path, "VMSA", PAGE_SIZE as u64)?;
     let vmsa = Vmsa::read_from_bytes(&file)
         .map_err(|_| anyhow::anyhow!("VMSA {}: {} bytes, want {PAGE_SIZE}", path.display(), file.len()))?;
@@ -128,7 +125,7 @@ fn read_vmsa(path: &Path, profile: ProfileName) -> Result<(Box<Vmsa>, Vec<String
         bail!("VMSA {}: no processor could start from it: {finding}; see `snp vmsa check`", path.display());
     }
     // What only KVM's launch rules refuse is the platform's to refuse: that is what it is for.
-    let launch = launch_findings(&vmsa, None, vmsa.sev_features, rules);
+    let launch = launch_findings(&vmsa, None, vmsa.sev_features, profile.launch_rules());
     let quiet = findings.iter().chain(&launch).filter(|finding| !finding.severity.is_violation());
     Ok((Box::new(vmsa), quiet.map(ToString::to_string).collect()))
 }

@@ -31,7 +31,7 @@ pub(crate) struct MeasureArgs {
     pub(super) vcpu_type: Option<String>,
 
     /// The CPU signature itself (CPUID Fn0000_0001_EAX), decimal, or hexadecimal after 0x.
-    #[arg(long, value_parser = number32, value_name = "VALUE")]
+    #[arg(long, value_parser = input::number32, value_name = "VALUE")]
     pub(super) vcpu_sig: Option<u32>,
 
     /// CPU family, with --vcpu-model and --vcpu-stepping.
@@ -79,7 +79,7 @@ pub(crate) struct MeasureArgs {
     pub(super) append: Option<String>,
 
     /// SEV_FEATURES of the guest, with SNPActive (bit 0), decimal, or hexadecimal after 0x. [default: the VMM's, 0x1]
-    #[arg(long, value_parser = features, value_name = "VALUE")]
+    #[arg(long, value_parser = guest::features, value_name = "VALUE")]
     pub(super) guest_features: Option<SevFeatures>,
 
     /// The digest after the firmware's pages (`--mode snp:ovmf-hash`), used instead of them.
@@ -172,12 +172,4 @@ pub(crate) enum Format {
     Corim,
     /// The message that registers the digests with Trustee's reference value provider service.
     Rvps,
-}
-
-fn features(text: &str) -> Result<SevFeatures, String> {
-    guest::features(input::number(text)?)
-}
-
-fn number32(text: &str) -> Result<u32, String> {
-    input::number(text)?.try_into().map_err(|_| format!("{text}: more than 32 bits"))
 }

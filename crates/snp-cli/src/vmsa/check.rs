@@ -4,13 +4,13 @@ use std::fmt::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Args;
-use clap::builder::PossibleValuesParser;
 use serde_json::json;
 use snp_abi::{Gpa, SevFeatures};
-use snp_vmsa::check::{Finding, LaunchRules, launch_findings, vmrun_findings};
+use snp_vmsa::check::{Finding, launch_findings, vmrun_findings};
 
+use crate::launch::ProfileName;
 use crate::{input, output};
 
 /// Check whether a launch would take a VMSA and whether a processor would run it.
@@ -23,15 +23,15 @@ pub(crate) struct CheckArgs {
     file: PathBuf,
 
     /// The uAPI profile under which it shall be launched.
-    #[arg(long, default_value = "direct-vmsa", value_parser = PossibleValuesParser::new(LaunchRules::ALL.map(LaunchRules::name)), value_name = "PROFILE")]
-    profile: String,
+    #[arg(long, value_enum, default_value = "direct-vmsa", value_name = "PROFILE")]
+    profile: ProfileName,
 
     /// Where in guest memory it shall lie.
     #[arg(long, value_parser = input::number, value_name = "GPA")]
     gpa: Option<u64>,
 
     /// The guest's SEV features, with SNPActive (bit 0). [default: what the VMSA carries]
-    #[arg(long, value_parser = input::hex64, value_name = "HEX")]
+    #[arg(long, value_parser = input::number, value_name = "VALUE")]
     guest_features: Option<u64>,
 
     /// Print JSON (docs/json.md) instead of text.
@@ -41,19 +41,17 @@ pub(crate) struct CheckArgs {
 
 pub(super) fn run(args: &CheckArgs) -> Result<ExitCode> {
     let vmsa = super::read(&args.file)?;
-    let rules = LaunchRules::ALL.into_iter().find(|rules| rules.name() == args.profile);
-    let rules = rules.with_context(|| format!("no profile {:?}", args.profile))?;
     let features = args.guest_features.map_or(vmsa.sev_features, SevFeatures);
-    let mut findings = launch_findings(&vmsa, args.gpa.map(Gpa), features, rules);
+    let mut findings = launch_findings(&vmsa, args.gpa.map(Gpa), features, args.profile.launch_rules());
     findings.extend(vmrun_findings(&vmsa));
     // The worst first; rules of one severity stay in their order.
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
     let violations = findings.iter().filter(|finding| finding.severity.is_violation()).count();
     if args.json {
         let list: Vec<_> = findings.iter().map(json_finding).collect();
-        super::print_json(&json!({ "ok": violations == 0, "profile": rules.name(), "findings": list }))?;
+        super::print_json(&json!({ "ok": violations == 0, "profile": args.profile.name(), "findings": list }))?;
     } else {
-        output::print(text(&findings, violations, rules))?;
+        output::print(text(&findings, violations, args.profile))?;
     }
     Ok(if violations == 0 { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }
@@ -69,7 +67,7 @@ fn json_finding(finding: &Finding) -> serde_json::Value {
     })
 }
 
-fn text(findings: &[Finding], violations: usize, rules: LaunchRules) -> String {
+fn text(findings: &[Finding], violations: usize, profile: ProfileName) -> String {
     let mut out = String::new();
     for finding in findings {
         let _ = writeln!(out, "{finding}");
@@ -80,7 +78,7 @@ fn text(findings: &[Finding], violations: usize, rules: LaunchRules) -> String {
     let _ = writeln!(
         out,
         "{verdict} under {}: {}, {} suspicious",
-        rules.name(),
+        profile.name(),
         count(violations, "violation"),
         suspicious
     );

@@ -21,20 +21,20 @@ pub(crate) struct NewArgs {
     #[arg(long, default_value = "direct", value_parser = PossibleValuesParser::new(profile_names()), ignore_case = true, value_name = "PROFILE")]
     from: String,
 
-    /// The address at which the processor starts, hexadecimal.
-    #[arg(long, default_value = "0xfffffff0", value_parser = input::hex32, value_name = "HEX")]
+    /// The address at which the processor starts.
+    #[arg(long, default_value = "0xfffffff0", value_parser = input::number32, value_name = "VALUE")]
     eip: u32,
 
     /// QEMU's name of the CPU model, for its signature in RDX. [default: none for `direct`, else EPYC-v4]
     #[arg(long, conflicts_with = "vcpu_sig", value_name = "MODEL")]
     vcpu_type: Option<String>,
 
-    /// The CPU signature itself (CPUID Fn0000_0001_EAX), hexadecimal.
-    #[arg(long, value_parser = input::hex32, value_name = "HEX")]
+    /// The CPU signature itself (CPUID Fn0000_0001_EAX), decimal, or hexadecimal after 0x.
+    #[arg(long, value_parser = input::number32, value_name = "VALUE")]
     vcpu_sig: Option<u32>,
 
     /// SEV_FEATURES, with SNPActive (bit 0).
-    #[arg(long, default_value = "0x1", value_parser = input::hex64, value_name = "HEX")]
+    #[arg(long, default_value = "0x1", value_parser = input::number, value_name = "VALUE")]
     guest_features: u64,
 
     /// Change a field; may be given more than once.
