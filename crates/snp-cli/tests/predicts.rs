@@ -49,6 +49,29 @@ fn a_list_of_counts_is_each_count() {
     assert_eq!(list.lines().collect::<Vec<_>>(), each);
 }
 
+/// Whoever reads the answer must not take a VMM for the maker of a VMSA that somebody else made.
+#[test]
+fn the_vmsa_is_told_to_be_of_whom_it_is() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let place = directory.path();
+    let run = |words: &str| stdout(&snp(place, &words.split_whitespace().collect::<Vec<_>>()));
+    Firmware::full().write(&place.join("full.fd"));
+    run("example hello -o hello.igvm");
+    run("vmsa new -o own.vmsa");
+    for (options, maker) in [
+        ("--ovmf full.fd --vcpu-type EPYC-v4 --vcpus 1", Some("qemu")),
+        ("--ovmf full.fd --vcpu-type EPYC-v4 --vcpus 1 --vmm-type ec2", Some("ec2")),
+        ("--ovmf full.fd --profile direct-vmsa --vmm-type ec2", Some("direct")),
+        ("--ovmf full.fd --profile vcpu-state --vmsa own.vmsa", None),
+        ("--ovmf full.fd --mode sev", Some("any")),
+        ("--igvm hello.igvm", None),
+        ("--igvm hello.igvm --loader qemu-replay --vcpus 1 --vcpu-type EPYC-v4", Some("qemu")),
+    ] {
+        let answer: Value = serde_json::from_str(&run(&format!("measure {options} --json"))).expect("JSON");
+        assert_eq!(answer["vmsa_profile"].as_str(), maker, "{options}");
+    }
+}
+
 #[test]
 fn signed_files_launch_and_only_they() {
     let directory = tempfile::tempdir().expect("a directory");

@@ -24,8 +24,8 @@ use crate::{guest, html, input, map};
 
 /// What was measured.
 struct Measured {
-    /// What the digests depend on, in words.
-    vmm: String,
+    /// The row of the registry that the measured VMSA is of; `any` where none is measured, nothing where it was supplied.
+    vmsa_profile: Option<&'static str>,
     profile: Option<&'static str>,
     loader: Option<&'static str>,
     /// (vCPUs, digest); no count where it does not matter.
@@ -168,7 +168,7 @@ fn legacy(args: &MeasureArgs) -> Result<Measured> {
     let context = || format!("firmware {}", path.display());
     if args.mode == Mode::Sev {
         let digest = sev_digest(&firmware, kernel.as_ref()).with_context(context)?.to_vec();
-        return Ok(Measured::new("any".into(), vec![(None, digest)]));
+        return Ok(Measured::new(Some("any"), vec![(None, digest)]));
     }
     let vmm = vmm(args)?;
     let counts = counts(args)?;
@@ -176,12 +176,12 @@ fn legacy(args: &MeasureArgs) -> Result<Measured> {
     let es =
         sev_es_digests(&firmware, kernel.as_ref(), vmm, signature(args, vmm, false)?, most).with_context(context)?;
     let digests = counts.iter().map(|count| (Some(*count), es.digests[*count as usize - 1].to_vec())).collect();
-    Ok(Measured { vmsas: Some([es.boot, es.others]), ..Measured::new(vmm.name.to_owned(), digests) })
+    Ok(Measured { vmsas: Some([es.boot, es.others]), ..Measured::new(Some(vmm.name), digests) })
 }
 
 impl Measured {
-    fn new(vmm: String, digests: Vec<(Option<u32>, Vec<u8>)>) -> Self {
-        Self { vmm, profile: None, loader: None, digests, vmsas: None, warnings: Vec::new(), plan: None }
+    fn new(vmsa_profile: Option<&'static str>, digests: Vec<(Option<u32>, Vec<u8>)>) -> Self {
+        Self { vmsa_profile, profile: None, loader: None, digests, vmsas: None, warnings: Vec::new(), plan: None }
     }
 }
 

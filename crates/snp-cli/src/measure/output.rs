@@ -38,9 +38,10 @@ pub(super) fn print(args: &MeasureArgs, measured: &Measured) -> Result<()> {
 fn reference(args: &MeasureArgs, measured: &Measured) -> Result<ReferenceValues> {
     let image = args.image.ovmf.as_ref().or(args.image.igvm.as_ref()).context("no image")?;
     let name = image.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let vmsa = measured.vmsa_profile.unwrap_or("supplied VMSA");
     let label = |count: &Option<u32>| match count {
-        Some(count) => format!("{}, {count} vCPUs", measured.vmm),
-        None => format!("{}, any number of vCPUs", measured.vmm),
+        Some(count) => format!("{vmsa}, {count} vCPUs"),
+        None => format!("{vmsa}, any number of vCPUs"),
     };
     let value = |(count, digest): &(Option<u32>, Vec<u8>)| -> Result<ReferenceValue> {
         let digest = digest.as_slice().try_into().ok().context("reference values are for SEV-SNP: want mode snp")?;
@@ -78,7 +79,7 @@ fn document(args: &MeasureArgs, measured: &Measured) -> Value {
     let mut document = json!({
         "mode": args.mode.name(),
         "image": image.map(|path| path.display().to_string()),
-        "vmsa_profile": measured.vmm,
+        "vmsa_profile": measured.vmsa_profile,
         "profile": measured.profile,
         "loader": measured.loader,
         "measurements": digests,
@@ -96,7 +97,8 @@ pub(super) fn page(args: &MeasureArgs, measured: &Measured) -> Result<Document> 
     let image = args.image.ovmf.as_ref().or(args.image.igvm.as_ref());
     let image = image.map(|path| path.display().to_string()).unwrap_or_default();
     let mut page = html::of_plan(plan, format!("Measurement of {image}"));
-    page.subtitle = format!("VMSA profile {}, uAPI profile {}", measured.vmm, measured.profile.unwrap_or("any"));
+    let vmsa = measured.vmsa_profile.map_or_else(|| "VMSA supplied".to_owned(), |name| format!("VMSA profile {name}"));
+    page.subtitle = format!("{vmsa}, uAPI profile {}", measured.profile.unwrap_or("any"));
     page.warnings = measured.warnings.clone();
     let row = |(count, digest): &(Option<u32>, Vec<u8>)| {
         vec![count.map_or_else(|| "any".to_owned(), |count| count.to_string()), hex(digest)]

@@ -22,7 +22,7 @@ pub(super) fn ovmf_hash(args: &MeasureArgs) -> Result<Measured> {
     let firmware = firmware(ovmf_path(args)?, Ovmf::parse_without_snp)?;
     let data = snp_launch::PageBytes::new(firmware.flash().clone())?;
     let digest = DigestEngine::new().page(&LaunchPage::Normal { gpa: firmware.gpa(), data });
-    Ok(Measured::new("any".into(), vec![(None, digest.0.to_vec())]))
+    Ok(Measured::new(Some("any"), vec![(None, digest.0.to_vec())]))
 }
 
 pub(super) fn measure(args: &MeasureArgs) -> Result<Measured> {
@@ -41,7 +41,13 @@ pub(super) fn measure(args: &MeasureArgs) -> Result<Measured> {
         _ => OvmfLaunch { firmware, kernel: kernel(args)?, options }.prepare().with_context(context)?,
     };
     let digests = digests(args, &prepared.plan, DigestEngine::new(), &mut || ())?;
-    Ok(finished(vmm.name.to_owned(), profile, None, prepared, digests))
+    let vmsa_profile = match profile {
+        ProfileName::Mainline => Some(vmm.name),
+        _ if args.vmsa.is_some() => None,
+        // Whatever the VMM, whose order of pages is another matter.
+        _ => Some("direct"),
+    };
+    Ok(finished(vmsa_profile, profile, None, prepared, digests))
 }
 
 fn svsm(args: &MeasureArgs, firmware: Ovmf, options: GuestOptions) -> Result<Prepared> {
@@ -77,7 +83,8 @@ fn igvm(args: &MeasureArgs, mapped: &Mapped) -> Result<Measured> {
     let engine = DigestEngine::new();
     let engine = if loader.verbatim_tsc { engine.with_verbatim_vmsas() } else { engine };
     let digests = digests(args, &prepared.plan, engine, &mut || mapped.release())?;
-    Ok(finished(vmm.name.to_owned(), profile, Some(loader.name), prepared, digests))
+    let vmsa_profile = (!direct).then_some(vmm.name);
+    Ok(finished(vmsa_profile, profile, Some(loader.name), prepared, digests))
 }
 
 fn loader(args: &MeasureArgs) -> Result<&'static IgvmLoader> {
@@ -146,7 +153,7 @@ fn pages_digest(
 }
 
 fn finished(
-    vmm: String,
+    vmsa_profile: Option<&'static str>,
     profile: ProfileName,
     loader: Option<&'static str>,
     prepared: Prepared,
@@ -158,7 +165,7 @@ fn finished(
     let vmsas = vmsas(&prepared.plan);
     let vcpus = digests.first().and_then(|(count, _)| *count).unwrap_or(prepared.plan.vcpus);
     let plan = Some(Box::new(LaunchPlan { vcpus, ..prepared.plan }));
-    Measured { plan, profile: Some(profile.name()), loader, vmsas, warnings, ..Measured::new(vmm, digests) }
+    Measured { plan, profile: Some(profile.name()), loader, vmsas, warnings, ..Measured::new(vmsa_profile, digests) }
 }
 
 fn vmsas(plan: &LaunchPlan) -> Option<[Box<Vmsa>; 2]> {
