@@ -83,7 +83,8 @@ fn ghcb() -> Vec<u8> {
 const POLICY: &str = "measurement: [000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f202122232425262728292a2b2c2d2e2f]\n\
     min-tcb: {bootloader: 4, tee: 0, snp: 20, microcode: 209}\npolicy-forbid: [debug, migrate]\nvmpl: 0\nmin-svn: 3\n\
     host-data: '0000000000000000000000000000000000000000000000000000000000000000'\nreport-data: 0xabcd\n\
-    allow-debug: false\nallow-unknown-version: false\nfamily-id: 00112233445566778899aabbccddeeff\n";
+    allow-debug: false\nallow-unknown-version: false\nfamily-id: 00112233445566778899aabbccddeeff\n\
+    policy-require: [single-socket]\nplatform-require: [alias-check]\nplatform-forbid: [smt]\nmitigations: 0x3\nprovider: A Cloud\n";
 
 fn igvm(guest: &snp_guests::Guest) -> Vec<u8> {
     let mut writer = IgvmWriter::new(GuestPolicy::DEFAULT);

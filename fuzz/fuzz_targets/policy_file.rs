@@ -10,5 +10,7 @@ fuzz_target!(|data: &[u8]| {
     }
     let _ = snp_policy::min_tcb(text);
     let _ = snp_policy::report_data(text);
-    let _ = snp_policy::forbidden(text.split(','));
+    let names: Vec<_> = text.split(',').collect();
+    let _ = snp_policy::GUEST_POLICY.bits("policy-forbid", &names);
+    let _ = snp_policy::PLATFORM.bits("platform-forbid", &names);
 });

@@ -502,12 +502,46 @@ failures! {
     /// The guest can be debugged by the host.
     #[error("the guest's policy allows DEBUG: the host can read and write its memory")]
     Debug = "debug";
-    /// The policy has a bit that is forbidden.
-    #[error("the guest's policy has {bit}, which is forbidden")]
+    /// The guest's policy has bits that are forbidden.
+    #[error("the guest's policy has {bits}, which is forbidden")]
     PolicyForbidden {
-        /// The bit's name.
-        bit: &'static str,
+        /// Names of bits.
+        bits: String,
     } = "policy-forbidden";
+    /// The guest's policy lacks bits that are required.
+    #[error("the guest's policy lacks {bits}, which is required")]
+    PolicyRequired {
+        /// Names of bits.
+        bits: String,
+    } = "policy-required";
+    /// The platform is configured in a way that is forbidden.
+    #[error("PLATFORM_INFO has {bits}, which is forbidden")]
+    PlatformForbidden {
+        /// Names of bits.
+        bits: String,
+    } = "platform-forbidden";
+    /// The platform is not configured as required. Reports of old firmware do not have all bits.
+    #[error("PLATFORM_INFO lacks {bits}, which is required")]
+    PlatformRequired {
+        /// Names of bits.
+        bits: String,
+    } = "platform-required";
+    /// A mitigation was not there, when the guest was launched or now.
+    #[error("{field} lacks {missing:#x}, which is required")]
+    Mitigations {
+        /// The vector.
+        field: &'static str,
+        /// Bits that are required and not set.
+        missing: u64,
+    } = "mitigations";
+    /// The report is of a version that has no mitigation vectors.
+    #[error("mitigations {wanted:#x} are required, and reports of version {version} do not tell them")]
+    NoMitigationVectors {
+        /// Bits that are required.
+        wanted: u64,
+        /// Of the report.
+        version: u32,
+    } = "no-mitigation-vectors";
     /// Another launch.
     #[error("MEASUREMENT is {got}, want {expected}")]
     Measurement {
@@ -616,6 +650,22 @@ failures! {
         /// In the report.
         got: Hex,
     } = "chip-id";
+    /// The VLEK of another cloud provider.
+    #[error("the VLEK is of the provider {got:?}, want {expected:?}")]
+    Provider {
+        /// As asked for.
+        expected: String,
+        /// In the certificate.
+        got: String,
+    } = "provider";
+    /// The key of a chip, which is no provider's.
+    #[error("the report was signed by a {role}, which is of no provider, want a VLEK of {expected:?}")]
+    NoProvider {
+        /// As asked for.
+        expected: String,
+        /// The endorsement key.
+        role: Role,
+    } = "no-provider";
 }
 
 /// Bytes that are no certificate, CRL, certificate table or key, and what is wrong with them.

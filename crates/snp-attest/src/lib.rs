@@ -30,6 +30,7 @@ pub mod chain;
 pub mod ecdsa;
 pub mod error;
 mod extensions;
+mod flags;
 mod id_block;
 mod key;
 pub mod policy;

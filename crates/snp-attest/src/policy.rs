@@ -8,7 +8,10 @@ use snp_abi::{
     AttestationReport, GuestPolicy, LaunchDigest, ProductLine, SignerInfo, TcbComponent, TcbParts, TcbVersion,
 };
 
+use crate::chain::Chain;
 use crate::error::{Failure, Hex};
+use crate::flags;
+pub use crate::flags::Flags;
 use crate::verdict::Checks;
 
 /// What a report must say. What is left out is not checked, and the verdict says so.
@@ -22,8 +25,12 @@ pub struct Policy {
     pub min_tcb: MinTcb,
     /// The VMPL that asked for the report.
     pub vmpl: Option<u32>,
-    /// Bits of [`GuestPolicy`] that may not be set.
-    pub forbid: u64,
+    /// Bits of the [`GuestPolicy`].
+    pub guest_policy: Flags,
+    /// Bits of [`PlatformInfo`](snp_abi::PlatformInfo).
+    pub platform: Flags,
+    /// Bits that LAUNCH_MIT_VECTOR and CURRENT_MIT_VECTOR must both have: mitigations, by the numbers of AMD's bulletins.
+    pub mitigations: u64,
     /// Believe a guest whose policy allows DEBUG.
     pub allow_debug: bool,
     /// Believe a report of a version that is not known. Its unknown fields are not looked at.
@@ -44,6 +51,8 @@ pub struct Policy {
     pub min_svn: Option<u32>,
     /// CHIP_ID.
     pub chip_id: Option<[u8; 64]>,
+    /// The cloud provider whose VLEK signed the report: the certificate's cspID. A report that a VCEK signed has none.
+    pub provider: Option<String>,
 }
 
 /// Lower bounds of a TCB version's parts.
@@ -93,13 +102,24 @@ impl MinTcb {
     }
 }
 
-const NOT_ASKED: &str = "not asked for";
+pub(crate) const NOT_ASKED: &str = "not asked for";
 
 impl Policy {
     /// Makes every check of the policy. `line` is `None` if it could not be found out.
-    pub(crate) fn check(&self, report: &AttestationReport, line: Option<ProductLine>, checks: &mut Checks) {
+    pub(crate) fn check(
+        &self,
+        report: &AttestationReport,
+        line: Option<ProductLine>,
+        chain: &Chain,
+        checks: &mut Checks,
+    ) {
         checks.check("debug", self.check_debug(report));
-        self.check_forbidden(report, checks);
+        flags::GUEST_POLICY.check(self.guest_policy, report.policy.0, checks);
+        flags::PLATFORM.check(self.platform, report.platform_info.0, checks);
+        match self.mitigations {
+            0 => checks.skip("mitigations", NOT_ASKED),
+            wanted => checks.check("mitigations", check_mitigations(report, wanted)),
+        }
         if self.measurements.is_empty() {
             checks.skip("measurement", NOT_ASKED);
         } else {
@@ -142,6 +162,20 @@ impl Policy {
             Some(_) => checks.check("min-svn", Ok(format!("GUEST_SVN {}", report.guest_svn))),
         }
         bytes(checks, "chip-id", self.chip_id, report.chip_id, |expected, got| Failure::ChipId { expected, got });
+        self.check_provider(chain, checks);
+    }
+
+    fn check_provider(&self, chain: &Chain, checks: &mut Checks) {
+        const NAME: &str = "provider";
+        let extensions = chain.endorsement.as_ref().and_then(|endorsement| endorsement.extensions.as_ref());
+        let got = extensions.map(|extensions| extensions.csp_id.clone());
+        match (self.provider.clone(), got) {
+            (None, _) => checks.skip(NAME, NOT_ASKED),
+            (Some(_), None) => checks.skip(NAME, "no trusted certificate to compare with"),
+            (Some(expected), Some(None)) => checks.check(NAME, Err(Failure::NoProvider { expected, role: chain.role })),
+            (Some(expected), Some(Some(got))) if expected == got => checks.check(NAME, Ok(got)),
+            (Some(expected), Some(Some(got))) => checks.check(NAME, Err(Failure::Provider { expected, got })),
+        }
     }
 
     fn check_debug(&self, report: &AttestationReport) -> Result<String, Failure> {
@@ -150,30 +184,6 @@ impl Policy {
             (true, true) => Ok("the policy allows DEBUG, as permitted".into()),
             (true, false) => Err(Failure::Debug),
         }
-    }
-
-    fn check_forbidden(&self, report: &AttestationReport, checks: &mut Checks) {
-        if self.forbid == 0 {
-            return checks.skip("policy-forbid", NOT_ASKED);
-        }
-        let forbidden = || GuestPolicy::FLAGS.iter().filter(|(_, bit)| self.forbid & bit != 0);
-        let found = match forbidden().find(|(_, bit)| report.policy.has(*bit)) {
-            Some((bit, _)) => Err(Failure::PolicyForbidden { bit }),
-            // The ABI version and bits without a name can be forbidden, too.
-            None if report.policy.0 & self.forbid != 0 => {
-                Err(Failure::PolicyForbidden { bit: "a bit that is no flag" })
-            }
-            None => Ok(self.without(forbidden().map(|(name, _)| (*name).to_string()))),
-        };
-        checks.check("policy-forbid", found);
-    }
-
-    /// What was forbidden and is not there: flags by their names, and all else as a number.
-    fn without(&self, flags: impl Iterator<Item = String>) -> String {
-        let named = GuestPolicy::FLAGS.iter().fold(0, |all, (_, bit)| all | bit);
-        let rest = self.forbid & !named;
-        let rest = (rest != 0).then(|| format!("{rest:#x}"));
-        format!("without {}", flags.chain(rest).collect::<Vec<_>>().join(", "))
     }
 
     fn check_measurement(&self, report: &AttestationReport) -> Result<String, Failure> {
@@ -212,6 +222,18 @@ impl Policy {
             }
         }
     }
+}
+
+fn check_mitigations(report: &AttestationReport, wanted: u64) -> Result<String, Failure> {
+    let version = report.version.0;
+    let vectors = report.mitigation_vectors().ok_or(Failure::NoMitigationVectors { wanted, version })?;
+    for (field, vector) in [("LAUNCH_MIT_VECTOR", vectors.launch), ("CURRENT_MIT_VECTOR", vectors.current)] {
+        let missing = wanted & !vector;
+        if missing != 0 {
+            return Err(Failure::Mitigations { field, missing });
+        }
+    }
+    Ok(format!("with {wanted:#x}, at launch and now"))
 }
 
 fn exact<T: PartialEq + Copy>(

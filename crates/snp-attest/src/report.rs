@@ -88,7 +88,7 @@ pub fn verify_with(report: &AttestationReport, chain: &Chain, policy: &Policy) -
     chain.note_for(product_line(report), &mut checks);
     check_binding(report, chain, &mut checks);
     check_signature(report, chain, &mut checks);
-    policy.check(report, line, &mut checks);
+    policy.check(report, line, chain, &mut checks);
     Verdict { checks, product_line: line, test_root: chain.is_test() }
 }
 

@@ -8,15 +8,15 @@ use der::Encode;
 use der::asn1::{BitString, ObjectIdentifier, OctetString};
 use setup::{PARTS, Setup, key, other_key};
 use snp_abi::{
-    AttestationReport, GuestPolicy, KeyAlgorithm, LaunchDigest, ProductLine, ReportVersion, SignerInfo, SigningKey,
-    TcbParts,
+    AttestationReport, GuestPolicy, KeyAlgorithm, LaunchDigest, PlatformInfo, ProductLine, ReportVersion, SignerInfo,
+    SigningKey, TcbParts,
 };
 use snp_attest::UnixTime;
 use snp_attest::authority::{TEST_CSP_ID, TemplateCrl, TestAuthority, root_template};
 use snp_attest::certificate::Crl;
 use snp_attest::chain::Certificates;
 use snp_attest::error::{Failure, Role};
-use snp_attest::policy::{MinTcb, Policy};
+use snp_attest::policy::{Flags, MinTcb, Policy};
 use snp_attest::report::verify;
 use snp_attest::verdict::Outcome;
 use x509_cert::ext::Extension;
@@ -55,6 +55,14 @@ const BL: &str = "1.3.6.1.4.1.3704.1.3.1";
 const HWID: &str = "1.3.6.1.4.1.3704.1.4";
 const PRODUCT: &str = "1.3.6.1.4.1.3704.1.2";
 const BASIC_CONSTRAINTS: &str = "2.5.29.19";
+
+/// The report is signed by the provider's key, which has a certificate in place of the chip's.
+fn by_vlek(setup: &mut Setup) {
+    let author_key = setup.report.signer_info.has(SignerInfo::AUTHOR_KEY_EN);
+    setup.report.signer_info = SignerInfo::new(SigningKey::VLEK, false, author_key);
+    let vlek = TestAuthority::new(setup.line).issue_vlek(&key().public(), TEST_CSP_ID, setup.report.reported_tcb);
+    setup.certificates.vlek = Some(vlek.unwrap());
+}
 
 fn remove(setup: &mut Setup, oid_text: &str) {
     setup.vcek.extensions.retain(|extension| extension.extn_id != oid(oid_text));
@@ -275,9 +283,15 @@ const CASES: &[Case] = &[
 
     // What is asked of it.
     case("DEBUG", "debug", |s| s.report.policy.0 |= GuestPolicy::DEBUG),
-    case("MIGRATE_MA where it is forbidden", "policy-forbidden", |s| { s.report.policy.0 |= GuestPolicy::MIGRATE_MA; s.policy.forbid = GuestPolicy::MIGRATE_MA }),
-    case("SMT where it is forbidden", "policy-forbidden", |s| s.policy.forbid = GuestPolicy::SMT | GuestPolicy::CXL_ALLOW),
-    case("an ABI version where it is forbidden", "policy-forbidden", |s| { s.report.policy.0 |= 0x0137; s.policy.forbid = 0x0100 }),
+    case("MIGRATE_MA where it is forbidden", "policy-forbidden", |s| { s.report.policy.0 |= GuestPolicy::MIGRATE_MA; s.policy.guest_policy.forbid = GuestPolicy::MIGRATE_MA }),
+    case("SMT where it is forbidden", "policy-forbidden", |s| s.policy.guest_policy.forbid = GuestPolicy::SMT | GuestPolicy::CXL_ALLOW),
+    case("an ABI version where it is forbidden", "policy-forbidden", |s| { s.report.policy.0 |= 0x0137; s.policy.guest_policy.forbid = 0x0100 }),
+    case("SINGLE_SOCKET where it is required", "policy-required", |s| s.policy.guest_policy.require = GuestPolicy::SMT | GuestPolicy::SINGLE_SOCKET),
+    case("SMT_EN where it is forbidden", "platform-forbidden", |s| s.policy.platform.forbid = PlatformInfo::SMT_EN | PlatformInfo::TIO_EN),
+    case("ALIAS_CHECK_COMPLETE where it is required", "platform-required", |s| s.policy.platform.require = PlatformInfo::SMT_EN | PlatformInfo::ALIAS_CHECK_COMPLETE),
+    on(ProductLine::Turin, ReportVersion::V5, case("a mitigation that came after the launch", "mitigations", |s| s.policy.mitigations = 4)),
+    on(ProductLine::Turin, ReportVersion::V5, case("a mitigation that is not there now", "mitigations", |s| { s.report.current_mit_vector = 1; s.policy.mitigations = 3 })),
+    case("mitigations of a report that tells none", "no-mitigation-vectors", |s| s.policy.mitigations = 1),
     case("another measurement", "measurement", |s| s.policy.measurements = vec![LaunchDigest([1; 48])]),
     case("none of two measurements", "measurement", |s| s.policy.measurements = vec![LaunchDigest([1; 48]), LaunchDigest([2; 48])]),
     case("bootloader too low", "min-tcb", |s| bound(s, MinTcb { bootloader: Some(5), ..MinTcb::default() })),
@@ -298,6 +312,8 @@ const CASES: &[Case] = &[
     case("another IMAGE_ID", "image-id", |s| s.policy.image_id = Some([0; 16])),
     case("GUEST_SVN too low", "min-svn", |s| s.policy.min_svn = Some(6)),
     case("another CHIP_ID", "chip-id", |s| s.policy.chip_id = Some([0; 64])),
+    case("another provider's VLEK", "provider", |s| { by_vlek(s); s.policy.provider = Some("Some Cloud".into()) }),
+    case("a VCEK where a provider's key is wanted", "no-provider", |s| s.policy.provider = Some(TEST_CSP_ID.into())),
 ];
 
 #[test]
@@ -358,7 +374,7 @@ fn what_is_allowed_passes() {
     assert!(verdict.passed(), "{:#?}", verdict.checks);
     assert!(matches!(verdict.checks.outcome("reserved"), Some(Outcome::Skipped(_))));
     // Allowed is not required, and forbidden wins.
-    setup.policy.forbid = GuestPolicy::DEBUG;
+    setup.policy.guest_policy.forbid = GuestPolicy::DEBUG;
     let codes: Vec<_> = setup.verdict().checks.failures().map(Failure::code).collect();
     assert_eq!(codes, ["policy-forbidden"]);
 }
@@ -371,7 +387,9 @@ fn what_is_asked_for_passes_when_it_is_so() {
         measurements: vec![LaunchDigest([0; 48]), report.measurement],
         min_tcb: MinTcb::at_least(report.reported_tcb, ProductLine::Turin),
         vmpl: Some(1),
-        forbid: GuestPolicy::DEBUG | GuestPolicy::MIGRATE_MA,
+        guest_policy: Flags { require: GuestPolicy::SMT, forbid: GuestPolicy::DEBUG | GuestPolicy::MIGRATE_MA },
+        platform: Flags { require: PlatformInfo::SMT_EN, forbid: PlatformInfo::TSME_EN },
+        mitigations: 3,
         host_data: Some(report.host_data),
         report_data: Some(report.report_data),
         id_key_digest: Some(report.id_key_digest),
@@ -388,9 +406,20 @@ fn what_is_asked_for_passes_when_it_is_so() {
     ];
     let verdict = setup.verdict();
     assert!(verdict.passed(), "{:#?}", verdict.checks);
-    let skipped: Vec<_> =
-        verdict.checks.0.iter().filter(|check| matches!(check.outcome, Outcome::Skipped(_))).collect();
-    assert!(skipped.is_empty(), "{skipped:#?}");
+    assert_eq!(skipped(&setup), ["provider"]);
+
+    by_vlek(&mut setup);
+    setup.policy.provider = Some(TEST_CSP_ID.into());
+    setup.trust.crls[1] = TestAuthority::new(ProductLine::Turin).crl(Role::Asvk, &[]);
+    let verdict = setup.verdict();
+    assert!(verdict.passed(), "{:#?}", verdict.checks);
+    assert_eq!(skipped(&setup), ["chip"]);
+}
+
+/// The checks that were not made.
+fn skipped(setup: &Setup) -> Vec<&'static str> {
+    let checks = setup.verdict().checks.0;
+    checks.iter().filter(|check| matches!(check.outcome, Outcome::Skipped(_))).map(|check| check.name).collect()
 }
 
 /// Lists have extensions that are no condition: AMD's have a number and the key of their issuer.

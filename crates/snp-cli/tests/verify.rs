@@ -55,11 +55,31 @@ fn a_real_report_is_verified_with_all_that_is_asked() {
         "1",
         "--policy-forbid",
         "debug,migrate",
+        "--policy-require",
+        "smt",
+        "--platform-require",
+        "alias-check,ecc",
+        "--platform-forbid",
+        "tio",
+        "--provider",
+        "CN=cc-us-east-2.amazonaws.com",
     ]);
     let document = json(&output);
     assert_eq!(output.status.code(), Some(0), "{document:#}");
     assert_eq!((&document["verified"], &document["test_root"]), (&Value::Bool(true), &Value::Bool(false)));
-    for name in ["measurement", "report-data", "min-tcb", "vmpl", "policy-forbid", "signature", "validity"] {
+    for name in [
+        "measurement",
+        "report-data",
+        "min-tcb",
+        "vmpl",
+        "policy-forbid",
+        "policy-require",
+        "platform-forbid",
+        "platform-require",
+        "provider",
+        "signature",
+        "validity",
+    ] {
         assert_eq!(check(&document, name)["outcome"], "passed", "{name}");
     }
     assert_eq!(check(&document, "revocation")["outcome"], "skipped");
@@ -93,6 +113,15 @@ fn a_policy_file_does_the_same() {
     // The command line goes before the file.
     let output = verify(&[&common[..], &["--min-tcb", "microcode=69", "--json"]].concat());
     assert_eq!(check(&json(&output), "min-tcb")["code"], "min-tcb");
+    // What either asks for is asked for.
+    std::fs::write(policy, "allow-debug: true\nplatform-forbid: [tsme]\nmitigations: 2\n").unwrap();
+    let document = json(&verify(&[&common[..], &["--platform-require", "ecc,alias-check", "--json"]].concat()));
+    let code = |name: &str| check(&document, name)["code"].clone();
+    assert_eq!(check(&document, "platform-forbid")["outcome"], "passed");
+    assert_eq!(
+        (code("platform-require"), code("mitigations")),
+        ("platform-required".into(), "no-mitigation-vectors".into())
+    );
     std::fs::write(policy, "min-tcb: {kernel: 1}").unwrap();
     let output = verify(&common);
     let error = String::from_utf8_lossy(&output.stderr);
@@ -125,7 +154,12 @@ fn unusable_input_is_exit_code_2_and_names_the_file() {
         (vec![&good, "--crl", &bad], "bad.der"),
         (vec![&good, "--at", "yesterday"], "yesterday"),
         (vec![&good, "--min-tcb", "snp"], "want PART=LEVEL"),
-        (vec![&good, "--policy-forbid", "fun"], "fun"),
+        (vec![&good, "--policy-forbid", "fun"], "--policy-forbid: \"fun\" is no flag"),
+        (vec![&good, "--policy-require", "fun"], "--policy-require: \"fun\" is no flag"),
+        (vec![&good, "--platform-forbid", "debug"], "--platform-forbid: \"debug\" is no flag"),
+        (vec![&good, "--platform-require", ""], "--platform-require: \"\" is no flag"),
+        (vec![&good, "--mitigations", "a"], "want a number"),
+        (vec![&good, "--provider", ""], "want the cspID"),
         (vec![&good, "--id-key", "nothing.pem"], "nothing.pem"),
         (vec![&good, "--vcpus", "4"], "--vcpus belongs to"),
         (vec![&good, "--ovmf", "nothing.fd", "--vcpus", "4"], "nothing.fd"),

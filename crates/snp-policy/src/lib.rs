@@ -3,16 +3,19 @@
 //! ```yaml
 //! measurement: [ad5ab1…, 77c0fe…]     # any of these launch digests
 //! min-tcb: { bootloader: 4, snp: 20, microcode: 209 }
-//! policy-forbid: [debug, migrate]
+//! policy-forbid: [debug, migrate]      # also policy-require
+//! platform-require: [alias-check]      # also platform-forbid
+//! mitigations: 0x3                     # bits of both mitigation vectors
 //! vmpl: 0
 //! min-svn: 3
 //! host-data: 0000…                    # also report-data, id-key, author-key, family-id, image-id, chip-id
+//! provider: Some Cloud                # whose VLEK signed
 //! allow-debug: false                  # also allow-unknown-version
 //! ```
 
 use serde::{Deserialize, Deserializer};
-use snp_abi::{GuestPolicy, LaunchDigest, TcbComponent, TcbParts};
-use snp_attest::policy::{MinTcb, Policy};
+use snp_abi::{GuestPolicy, LaunchDigest, PlatformInfo, TcbComponent, TcbParts};
+use snp_attest::policy::{Flags, MinTcb, Policy};
 use thiserror::Error;
 
 /// The longest policy file, in bytes.
@@ -50,6 +53,10 @@ struct Document {
     #[serde(deserialize_with = "given")]
     vmpl: Option<u32>,
     policy_forbid: Vec<String>,
+    policy_require: Vec<String>,
+    platform_forbid: Vec<String>,
+    platform_require: Vec<String>,
+    mitigations: u64,
     allow_debug: bool,
     allow_unknown_version: bool,
     #[serde(deserialize_with = "given")]
@@ -68,6 +75,8 @@ struct Document {
     min_svn: Option<u32>,
     #[serde(deserialize_with = "given")]
     chip_id: Option<String>,
+    #[serde(deserialize_with = "given")]
+    provider: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -119,7 +128,15 @@ pub fn parse(text: &str) -> Result<Policy, PolicyError> {
         measurements: measurements.collect::<Result<_, _>>()?,
         min_tcb: MinTcb { fmc, bootloader, tee, snp, microcode },
         vmpl: document.vmpl,
-        forbid: forbidden(document.policy_forbid.iter().map(String::as_str))?,
+        guest_policy: Flags {
+            require: GUEST_POLICY.bits("policy-require", &document.policy_require)?,
+            forbid: GUEST_POLICY.bits("policy-forbid", &document.policy_forbid)?,
+        },
+        platform: Flags {
+            require: PLATFORM.bits("platform-require", &document.platform_require)?,
+            forbid: PLATFORM.bits("platform-forbid", &document.platform_forbid)?,
+        },
+        mitigations: document.mitigations,
         allow_debug: document.allow_debug,
         allow_unknown_version: document.allow_unknown_version,
         host_data: optional("host-data", document.host_data.as_deref())?,
@@ -130,32 +147,65 @@ pub fn parse(text: &str) -> Result<Policy, PolicyError> {
         image_id: optional("image-id", document.image_id.as_deref())?,
         min_svn: document.min_svn,
         chip_id: optional("chip-id", document.chip_id.as_deref())?,
+        provider: document.provider.map(provider).transpose()?,
     })
 }
 
-/// Bits of a guest policy by their names in the specification, in any case: `debug`, `migrate` (MIGRATE_MA), `smt`, `cxl`.
+/// The names of a field's bits: those of the specification in any case, `-` for `_`, without `_EN` or `_ALLOW` at the end; and
+/// a few shorter ones.
+pub struct FlagNames {
+    flags: &'static [(&'static str, u64)],
+    short: &'static [(&'static str, &'static str)],
+}
+
+/// Of the guest's policy: `debug`, `migrate`, `smt`, `cxl`, `single-socket` …
+pub const GUEST_POLICY: FlagNames = FlagNames {
+    flags: GuestPolicy::FLAGS,
+    short: &[("MIGRATE", "MIGRATE_MA"), ("CIPHERTEXT_HIDING", "CIPHERTEXT_HIDING_DRAM")],
+};
+
+/// Of PLATFORM_INFO: `smt`, `tsme`, `ecc`, `rapl-dis`, `ciphertext-hiding`, `alias-check`, `tio`.
+pub const PLATFORM: FlagNames = FlagNames {
+    flags: PlatformInfo::FLAGS,
+    short: &[("CIPHERTEXT_HIDING", "CIPHERTEXT_HIDING_DRAM_EN"), ("ALIAS_CHECK", "ALIAS_CHECK_COMPLETE")],
+};
+
+impl FlagNames {
+    /// The bits that `names` name. `field` is where they stand, for errors.
+    ///
+    /// # Errors
+    /// [`PolicyError::Value`]: an unknown name.
+    pub fn bits<T: AsRef<str>>(&self, field: &'static str, names: &[T]) -> Result<u64, PolicyError> {
+        names.iter().map(|name| self.bit(field, name.as_ref())).try_fold(0, |bits, bit| Ok(bits | bit?))
+    }
+
+    fn bit(&self, field: &'static str, name: &str) -> Result<u64, PolicyError> {
+        let wanted = name.trim().to_ascii_uppercase().replace('-', "_");
+        let long = self.short.iter().find(|(short, _)| *short == wanted).map(|(_, long)| *long);
+        let same = |name: &str| Some(name) == long || name == wanted || plain(name) == wanted;
+        let found = self.flags.iter().find(|(name, _)| same(name));
+        found.map(|(_, bit)| *bit).ok_or_else(|| {
+            let known = self.flags.iter().map(|(name, _)| plain(name).to_ascii_lowercase().replace('_', "-"));
+            let known: Vec<_> = known.collect();
+            PolicyError::Value { field, reason: format!("{name:?} is no flag; flags are {}", known.join(", ")) }
+        })
+    }
+}
+
+/// A flag's name without what says that it is a switch.
+fn plain(name: &str) -> &str {
+    name.strip_suffix("_EN").or_else(|| name.strip_suffix("_ALLOW")).unwrap_or(name)
+}
+
+/// A provider's name, which is not empty.
 ///
 /// # Errors
-/// [`PolicyError::Value`]: an unknown name.
-pub fn forbidden<'a>(names: impl Iterator<Item = &'a str>) -> Result<u64, PolicyError> {
-    names.map(bit).try_fold(0, |bits, bit| Ok(bits | bit?))
-}
-
-fn bit(name: &str) -> Result<u64, PolicyError> {
-    let wanted = name.trim().to_ascii_uppercase().replace('-', "_");
-    let wanted = match wanted.as_str() {
-        "MIGRATE" => "MIGRATE_MA",
-        "CXL" => "CXL_ALLOW",
-        other => other,
-    };
-    let found = GuestPolicy::FLAGS.iter().find(|(name, _)| *name == wanted);
-    found.map(|(_, bit)| *bit).ok_or_else(|| {
-        let known: Vec<_> = GuestPolicy::FLAGS.iter().map(|(name, _)| name.to_ascii_lowercase()).collect();
-        PolicyError::Value {
-            field: "policy-forbid",
-            reason: format!("{name:?} is no flag; flags are {}", known.join(", ")),
-        }
-    })
+/// [`PolicyError::Value`]
+pub fn provider(name: String) -> Result<String, PolicyError> {
+    if name.trim().is_empty() {
+        return Err(PolicyError::Value { field: "provider", reason: "want the cspID of a VLEK's certificate".into() });
+    }
+    Ok(name)
 }
 
 /// Lower bounds of a TCB version as a list: `bootloader=4,snp=20,microcode=209`.
@@ -229,7 +279,8 @@ mod tests {
         let yaml = format!(
             "measurement: [{DIGEST}]\nmin-tcb: {{bootloader: 4, microcode: 209}}\nvmpl: 1\npolicy-forbid: [debug, migrate]\n\
              host-data: {0}\nreport-data: 0xabcd\nid-key: {DIGEST}\nauthor-key: '{DIGEST}'\nfamily-id: {1}\n\
-             image-id: {1}\nmin-svn: 7\nchip-id: {0}{0}\nallow-unknown-version: true\n",
+             image-id: {1}\nmin-svn: 7\nchip-id: {0}{0}\nallow-unknown-version: true\npolicy-require: [single-socket]\n\
+             platform-require: [alias-check, ecc_en]\nplatform-forbid: [SMT]\nmitigations: 0x5\nprovider: A Cloud\n",
             "01".repeat(32),
             "02".repeat(16),
         );
@@ -239,7 +290,11 @@ mod tests {
             (policy.min_tcb.bootloader, policy.min_tcb.microcode, policy.min_tcb.fmc),
             (Some(4), Some(209), None)
         );
-        assert_eq!(policy.forbid, GuestPolicy::DEBUG | GuestPolicy::MIGRATE_MA);
+        let forbid = GuestPolicy::DEBUG | GuestPolicy::MIGRATE_MA;
+        assert_eq!(policy.guest_policy, Flags { require: GuestPolicy::SINGLE_SOCKET, forbid });
+        let (require, forbid) = (PlatformInfo::ALIAS_CHECK_COMPLETE | PlatformInfo::ECC_EN, PlatformInfo::SMT_EN);
+        assert_eq!(policy.platform, Flags { require, forbid });
+        assert_eq!((policy.mitigations, policy.provider.as_deref()), (5, Some("A Cloud")));
         assert_eq!(policy.report_data.unwrap()[..3], [0xab, 0xcd, 0]);
         assert_eq!((policy.vmpl, policy.min_svn, policy.allow_debug), (Some(1), Some(7), false));
         assert_eq!((policy.host_data, policy.family_id), (Some([1; 32]), Some([2; 16])));
@@ -263,6 +318,12 @@ mod tests {
         );
         assert!(told("min-tcb: {kernel: 2}").contains("kernel"));
         assert!(told("policy-forbid: [fun]").starts_with("policy-forbid: \"fun\" is no flag"));
+        assert!(
+            told("platform-require: [debug]")
+                .starts_with("platform-require: \"debug\" is no flag; flags are smt, tsme")
+        );
+        assert!(told("provider: ' '").starts_with("provider: "));
+        assert!(parse("mitigations: -1").is_err());
         assert!(told("report-data: abc").starts_with("report-data: want 2 to 128"));
         assert!(told(&format!("host-data: {DIGEST}")).starts_with("host-data: want 64"));
         assert!(parse("[").is_err() && parse(&" ".repeat(LONGEST + 1)) == Err(PolicyError::TooLong(LONGEST + 1)));
@@ -277,8 +338,9 @@ mod tests {
         assert!(parse("null").is_err() && parse("~").is_err());
         assert!(parse("measurement: []").unwrap_err().to_string().starts_with("measurement: an empty list"));
         for field in
-            "measurement min-tcb vmpl policy-forbid allow-debug allow-unknown-version host-data report-data id-key \
-                      author-key family-id image-id min-svn chip-id"
+            "measurement min-tcb vmpl policy-forbid policy-require platform-forbid platform-require mitigations \
+             allow-debug allow-unknown-version host-data report-data id-key author-key family-id image-id min-svn \
+             chip-id provider"
                 .split_whitespace()
         {
             for nothing in ["", " null", " ~"] {

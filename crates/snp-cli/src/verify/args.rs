@@ -7,6 +7,7 @@ use clap::Args;
 use snp_abi::{LaunchDigest, ProductLine};
 use snp_attest::policy::{MinTcb, Policy};
 use snp_attest::{SigningKey, UnixTime, key_digest, public_from_pem};
+use snp_policy::{GUEST_POLICY, PLATFORM};
 
 use super::launch::LaunchOptions;
 use crate::input;
@@ -64,6 +65,22 @@ pub(crate) struct VerifyArgs {
     #[arg(long, value_delimiter = ',', value_name = "FLAG,…")]
     pub(super) policy_forbid: Vec<String>,
 
+    /// Flags that the guest's policy must have, like single-socket.
+    #[arg(long, value_delimiter = ',', value_name = "FLAG,…")]
+    pub(super) policy_require: Vec<String>,
+
+    /// Flags that PLATFORM_INFO may not have, like smt.
+    #[arg(long, value_delimiter = ',', value_name = "FLAG,…")]
+    pub(super) platform_forbid: Vec<String>,
+
+    /// Flags that PLATFORM_INFO must have: alias-check (since BadRAM), ecc, ciphertext-hiding and others by their names.
+    #[arg(long, value_delimiter = ',', value_name = "FLAG,…")]
+    pub(super) platform_require: Vec<String>,
+
+    /// Bits that both mitigation vectors must have, by the numbers of AMD's bulletins. Reports tell them since version 5.
+    #[arg(long, value_parser = input::number, value_name = "VALUE")]
+    pub(super) mitigations: Option<u64>,
+
     /// Believe a guest whose policy lets the host debug it.
     #[arg(long)]
     pub(super) allow_debug: bool,
@@ -104,6 +121,10 @@ pub(crate) struct VerifyArgs {
     #[arg(long, value_parser = input::hex_bytes::<64>, value_name = "HEX")]
     pub(super) chip_id: Option<[u8; 64]>,
 
+    /// The cloud provider whose VLEK signed the report, by the cspID of its certificate.
+    #[arg(long, value_parser = provider, value_name = "NAME")]
+    pub(super) provider: Option<String>,
+
     /// Do not search for the launch that gives another measurement than the predicted one.
     #[arg(long)]
     pub(super) no_explain: bool,
@@ -123,6 +144,10 @@ fn digest(text: &str) -> Result<LaunchDigest, String> {
 
 fn min_tcb(text: &str) -> Result<MinTcb, String> {
     snp_policy::min_tcb(text).map_err(|error| error.to_string())
+}
+
+fn provider(text: &str) -> Result<String, String> {
+    snp_policy::provider(text.to_owned()).map_err(|error| error.to_string())
 }
 
 fn report_data(text: &str) -> Result<[u8; 64], String> {
@@ -151,7 +176,11 @@ impl VerifyArgs {
                 *policy.min_tcb.slot(part) = Some(least);
             }
         }
-        policy.forbid |= snp_policy::forbidden(self.policy_forbid.iter().map(String::as_str))?;
+        policy.guest_policy.forbid |= GUEST_POLICY.bits("--policy-forbid", &self.policy_forbid)?;
+        policy.guest_policy.require |= GUEST_POLICY.bits("--policy-require", &self.policy_require)?;
+        policy.platform.forbid |= PLATFORM.bits("--platform-forbid", &self.platform_forbid)?;
+        policy.platform.require |= PLATFORM.bits("--platform-require", &self.platform_require)?;
+        policy.mitigations |= self.mitigations.unwrap_or_default();
         policy.allow_debug |= self.allow_debug;
         policy.allow_unknown_version |= self.allow_unknown_version;
         policy.vmpl = self.vmpl.or(policy.vmpl);
@@ -161,6 +190,7 @@ impl VerifyArgs {
         policy.image_id = self.image_id.or(policy.image_id);
         policy.min_svn = self.min_svn.or(policy.min_svn);
         policy.chip_id = self.chip_id.or(policy.chip_id);
+        policy.provider = self.provider.clone().or(policy.provider);
         let id_key = self.id_key.as_deref().map(|text| key("--id-key", text)).transpose()?;
         let author_key = self.author_key.as_deref().map(|text| key("--author-key", text)).transpose()?;
         policy.id_key_digest = id_key.or(policy.id_key_digest);
