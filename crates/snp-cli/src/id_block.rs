@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 use snp_abi::{GuestPolicy, IdAuth, IdBlock, KeyAlgorithm, LaunchDigest};
@@ -27,29 +27,12 @@ pub(crate) struct CreateArgs {
     #[arg(long, value_parser = input::hex_bytes::<48>, value_name = "HEX")]
     digest: [u8; 48],
 
-    /// Private ID key: P-384 in PEM, SEC1 or PKCS#8.
-    #[arg(long, value_name = "FILE")]
-    id_key: PathBuf,
-
-    /// Private author key, which signs the ID key.
-    #[arg(long, value_name = "FILE")]
-    author_key: Option<PathBuf>,
-
     /// The policy that the guest must be launched with.
     #[arg(long, default_value = "0x30000", value_parser = input::number, value_name = "VALUE")]
     policy: u64,
 
-    /// Security version number of the guest.
-    #[arg(long, default_value_t = 0, value_name = "N")]
-    guest_svn: u32,
-
-    /// FAMILY_ID, 16 bytes.
-    #[arg(long, default_value = "00000000000000000000000000000000", value_parser = input::hex_bytes::<16>, hide_default_value = true, value_name = "HEX")]
-    family_id: [u8; 16],
-
-    /// IMAGE_ID, 16 bytes.
-    #[arg(long, default_value = "00000000000000000000000000000000", value_parser = input::hex_bytes::<16>, hide_default_value = true, value_name = "HEX")]
-    image_id: [u8; 16],
+    #[command(flatten)]
+    identity: IdentityArgs,
 
     /// Write the ID block (96 bytes) here.
     #[arg(long, value_name = "FILE")]
@@ -62,6 +45,46 @@ pub(crate) struct CreateArgs {
     /// How the files are written; QEMU's properties take base64.
     #[arg(long, value_enum, default_value_t = Format::Raw, value_name = "FORMAT")]
     format: Format,
+}
+
+/// The identity that a guest gets, and whose it is.
+#[derive(Args, Debug)]
+pub(crate) struct IdentityArgs {
+    /// Private ID key: P-384 in PEM, SEC1 or PKCS#8.
+    #[arg(long, value_name = "FILE")]
+    id_key: PathBuf,
+
+    /// Private author key, which signs the ID key.
+    #[arg(long, value_name = "FILE")]
+    author_key: Option<PathBuf>,
+
+    /// Security version number of the guest.
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    guest_svn: u32,
+
+    /// FAMILY_ID, 16 bytes.
+    #[arg(long, default_value = "00000000000000000000000000000000", value_parser = input::hex_bytes::<16>, hide_default_value = true, value_name = "HEX")]
+    family_id: [u8; 16],
+
+    /// IMAGE_ID, 16 bytes.
+    #[arg(long, default_value = "00000000000000000000000000000000", value_parser = input::hex_bytes::<16>, hide_default_value = true, value_name = "HEX")]
+    image_id: [u8; 16],
+}
+
+impl IdentityArgs {
+    /// Makes the ID block of launches with that digest and policy, and signs it.
+    pub(crate) fn sign(&self, digest: LaunchDigest, policy: GuestPolicy) -> Result<(IdBlock, Box<IdAuth>)> {
+        ensure!(
+            policy.has(GuestPolicy::RESERVED_MBO),
+            "policy {:#x}: bit 17 is not set, and no guest is launched with such a policy; 0x30000 is QEMU's default",
+            policy.0
+        );
+        let id_key = signing_key(&self.id_key, "ID key")?;
+        let author_key = self.author_key.as_deref().map(|path| signing_key(path, "author key")).transpose()?;
+        let Self { family_id, image_id, guest_svn, .. } = *self;
+        let identity = Identity { digest, policy, family_id, image_id, guest_svn };
+        Ok(sign(&identity, &id_key, author_key.as_ref()))
+    }
 }
 
 /// Show an ID block, and the keys in its authentication data.
@@ -121,16 +144,7 @@ pub(crate) fn run(command: &IdBlockCommand) -> Result<ExitCode> {
 }
 
 fn create(args: &CreateArgs) -> Result<ExitCode> {
-    let id_key = signing_key(&args.id_key, "ID key")?;
-    let author_key = args.author_key.as_deref().map(|path| signing_key(path, "author key")).transpose()?;
-    let identity = Identity {
-        digest: LaunchDigest(args.digest),
-        policy: GuestPolicy(args.policy),
-        family_id: args.family_id,
-        image_id: args.image_id,
-        guest_svn: args.guest_svn,
-    };
-    let (block, auth) = sign(&identity, &id_key, author_key.as_ref());
+    let (block, auth) = args.identity.sign(LaunchDigest(args.digest), GuestPolicy(args.policy))?;
     input::write(&args.id_block, "ID block", &args.format.encode(block.as_bytes()))?;
     input::write(&args.id_auth, "ID authentication data", &args.format.encode(auth.as_bytes()))?;
     Ok(ExitCode::SUCCESS)
@@ -146,7 +160,7 @@ impl Format {
     }
 }
 
-pub(crate) fn signing_key(path: &Path, what: &str) -> Result<SigningKey> {
+fn signing_key(path: &Path, what: &str) -> Result<SigningKey> {
     let data = input::read(path, what, 1 << 16)?;
     let text = String::from_utf8_lossy(&data);
     SigningKey::from_pem(&text).with_context(|| format!("{what} {}", path.display()))

@@ -65,3 +65,19 @@ fn refusals_by_kvm_have_a_hint() {
         assert!(output.status.code() == Some(1) && told.contains("\nhint: ") && told.contains(hint), "{told}");
     }
 }
+
+/// The firmware would never launch what such an ID block is for.
+#[test]
+fn no_id_block_is_signed_for_a_policy_that_no_guest_has() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let key = include_bytes!("../../snp-attest/tests/keys/id.sec1.pem");
+    std::fs::write(directory.path().join("key.pem"), key).expect("written");
+    let words = format!(
+        "id-block create --digest {} --id-key key.pem --policy 0x10000 --id-block b --id-auth a",
+        "00".repeat(48)
+    );
+    let output = snp(directory.path(), &words.split(' ').collect::<Vec<_>>());
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(2) && told.contains("policy 0x10000: bit 17 is not set"), "{told}");
+    assert!(!directory.path().join("b").exists() && !directory.path().join("a").exists());
+}

@@ -6,11 +6,12 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use snp_abi::{GuestPolicy, KeyAlgorithm};
-use snp_attest::{Identity, sign, verify};
+use snp_attest::verify;
 use snp_image::Igvm;
 use snp_launch::IdBlockPair;
 
-use crate::{guest, id_block, input};
+use crate::id_block::IdentityArgs;
+use crate::{guest, input};
 
 /// Sign an IGVM file: compute its launch digest and add an ID block for it, in place of any it has.
 #[derive(Args, Debug)]
@@ -18,29 +19,12 @@ pub(crate) struct SignArgs {
     /// The file.
     file: PathBuf,
 
-    /// Private ID key: P-384 in PEM, SEC1 or PKCS#8.
-    #[arg(long, value_name = "FILE")]
-    id_key: PathBuf,
-
-    /// Private author key, which signs the ID key.
-    #[arg(long, value_name = "FILE")]
-    author_key: Option<PathBuf>,
+    #[command(flatten)]
+    identity: IdentityArgs,
 
     /// Whose digest is signed (`snp profiles`).
     #[arg(long, default_value = "qemu-direct", value_name = "LOADER")]
     loader: String,
-
-    /// Security version number of the guest.
-    #[arg(long, default_value_t = 0, value_name = "N")]
-    guest_svn: u32,
-
-    /// FAMILY_ID, 16 bytes.
-    #[arg(long, default_value = "00000000000000000000000000000000", value_parser = input::hex_bytes::<16>, hide_default_value = true, value_name = "HEX")]
-    family_id: [u8; 16],
-
-    /// IMAGE_ID, 16 bytes.
-    #[arg(long, default_value = "00000000000000000000000000000000", value_parser = input::hex_bytes::<16>, hide_default_value = true, value_name = "HEX")]
-    image_id: [u8; 16],
 
     /// Write the signed file here; may be the file itself.
     #[arg(short, long, value_name = "FILE")]
@@ -58,11 +42,7 @@ pub(super) fn run(args: &SignArgs) -> Result<ExitCode> {
             context()
         )
     })?;
-    let identity =
-        Identity { digest, policy, family_id: args.family_id, image_id: args.image_id, guest_svn: args.guest_svn };
-    let id_key = id_block::signing_key(&args.id_key, "ID key")?;
-    let author_key = args.author_key.as_deref().map(|path| id_block::signing_key(path, "author key")).transpose()?;
-    let (block, auth) = sign(&identity, &id_key, author_key.as_ref());
+    let (block, auth) = args.identity.sign(digest, policy)?;
     let author_key_enabled = auth.author_key_algo != KeyAlgorithm(0);
     let signed = file.with_id_block(&IdBlockPair { block, auth, author_key_enabled })?;
     check(&signed, loader, digest, policy)?;
