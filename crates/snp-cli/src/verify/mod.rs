@@ -3,6 +3,7 @@
 mod args;
 mod launch;
 mod output;
+mod policy;
 
 use std::process::ExitCode;
 use std::time::SystemTime;
@@ -36,7 +37,7 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<ExitCode> {
         None => now()?,
     };
     let predicted = args.launch.predict()?;
-    let policy = args.policy(&predicted)?;
+    let policy = args.policy.resolve(&predicted)?;
     let trust = Trust { test_roots: args.trust_test_roots, now: Some(now), crls };
     let verdict = verify(report.as_bytes(), &found.certificates, &trust, &policy);
     let other_launch = verdict.checks.failures().any(|failure| matches!(failure, Failure::Measurement { .. }));

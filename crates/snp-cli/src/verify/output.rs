@@ -2,11 +2,11 @@
 
 use anyhow::Result;
 use serde_json::{Value, json};
-use snp_abi::AttestationReport;
+use snp_abi::{AttestationReport, ProductLine};
 use snp_attest::report::Verdict;
 use snp_attest::verdict::{Check, Outcome};
 
-use super::args::{VerifyArgs, line_words};
+use super::args::VerifyArgs;
 use crate::explain::Explained;
 use crate::output;
 
@@ -76,4 +76,9 @@ fn document(args: &VerifyArgs, report: &AttestationReport, verdict: &Verdict, ex
         "checks": verdict.checks.0.iter().map(check).collect::<Vec<_>>(),
         "explain": explained.map(|explained| &explained.document),
     })
+}
+
+/// How TCB versions are packed, where a report does not tell.
+fn line_words(line: Option<ProductLine>) -> &'static str {
+    line.map_or("not known", ProductLine::name)
 }
