@@ -10,6 +10,8 @@ use snp_abi::{Gpa, SevFeatures, Vmsa};
 use snp_image::loader::LOADERS;
 use snp_image::{IgvmLoader, KernelHashes};
 use snp_vmsa::cpu;
+use snp_vmsa::era::Era;
+use snp_vmsa::reset::{self, ResetProfile};
 use zerocopy::FromBytes;
 
 use crate::input;
@@ -27,12 +29,42 @@ pub(crate) fn model_signature(model: &str) -> Result<u32> {
 
 /// SEV_FEATURES, which every SNP guest has with SNPActive.
 pub(crate) fn features(text: &str) -> Result<SevFeatures, String> {
-    let features = SevFeatures(input::number(text)?);
+    checked_features(input::number(text)?)
+}
+
+/// SEV_FEATURES as a number.
+pub(crate) fn checked_features(value: u64) -> Result<SevFeatures, String> {
+    let features = SevFeatures(value);
     if features.has(SevFeatures::SNP_ACTIVE) {
         Ok(features)
     } else {
         Err(format!("{features:?} lacks SNPActive (bit 0), which every SNP guest has"))
     }
+}
+
+/// A VMM's row of the registry: by the row's name, or else that of a family in an era, which is now if none is given.
+pub(crate) fn vmm(row: Option<&str>, family: Option<&str>, era: Option<&Era>) -> Result<&'static ResetProfile> {
+    if let Some(name) = row {
+        return reset::find(name).with_context(|| format!("--vmsa-profile {name}: not known; see `snp profiles`"));
+    }
+    let family = family.unwrap_or("qemu");
+    let of_family = |profile: &&ResetProfile| profile.family.eq_ignore_ascii_case(family);
+    let found = match era {
+        Some(era) => reset::find_in_era(family, era),
+        // The first row of a family is the current one.
+        None => reset::profiles().iter().find(of_family),
+    };
+    found.with_context(|| match era {
+        Some(era) if reset::profiles().iter().any(|profile| of_family(&profile)) => {
+            let dates = matches!(era, Era::Kernel(_)).then_some("; rows that are told apart by dates want one");
+            format!("--vmm-type {family}: no profile for {era}; see `snp profiles`{}", dates.unwrap_or_default())
+        }
+        _ => {
+            let mut families: Vec<_> = reset::profiles().iter().map(|profile| profile.family).collect();
+            families.dedup();
+            format!("--vmm-type {family}: not known; known are {}", families.join(", "))
+        }
+    })
 }
 
 /// A page's address.

@@ -178,3 +178,69 @@ fn a_report_is_a_digest_too() {
     let output = bench.run("explain", "--ovmf", "--report report.bin");
     assert!(String::from_utf8_lossy(&output.stderr).contains("VERSION at offset 0x0 is 9"));
 }
+
+/// What `snp measure` predicts is what `--expect` with the same words expects.
+#[test]
+fn the_expected_launch_is_the_one_that_measure_predicts() {
+    let bench = Bench::new();
+    for (measured, expect) in [
+        ("--vcpus 1 --vcpu-type EPYC-v4", "vcpus=1"),
+        ("--vcpus 2 --vcpu-type EPYC-Milan --era 6.8", "vcpus=2,vcpu-type=EPYC-Milan,era=6.8"),
+        ("--vcpus 2 --vmm-type ec2 --era 2025-06-01", "era=2025-06-01,vmm=ec2,vcpus=2"),
+        ("--profile direct-vmsa", "profile=direct-vmsa"),
+        ("--profile vcpu-state-explicit --vcpu-sig 0", "profile=vcpu-state-explicit,vcpu-sig=0"),
+        ("--profile direct-vmsa --vmm-type gce", "profile=direct-vmsa,vmm=gce"),
+        ("--profile direct-vmsa --vmsa-gpa 0x7001000", "profile=direct-vmsa,vmsa-gpa=0x7001000"),
+        ("--profile direct-vmsa --vcpu-type EPYC-v4 --kernel KERNEL", "profile=direct-vmsa,vcpu-type=EPYC-v4"),
+    ] {
+        let kernel = if measured.contains("KERNEL") { " --kernel KERNEL" } else { "" };
+        let digest = bench.measure(measured);
+        let output = bench.run("explain", "--ovmf", &format!("--digest {digest} --expect {expect} --json{kernel}"));
+        let answer: Value = serde_json::from_str(&String::from_utf8_lossy(&output.stdout)).expect("JSON");
+        assert_eq!(answer["expected"], digest.as_str(), "{measured}");
+        // Boot VMSAs at other places are not searched for.
+        if !measured.contains("--vmsa-gpa") {
+            assert_eq!((answer["answer"].as_str(), differs(&answer).len()), (Some("match"), 0), "{measured}: {answer}");
+        }
+    }
+    let answer = bench.explain("--profile direct-vmsa", "--expect profile=direct-vmsa");
+    assert_eq!(answer["launch"]["vmsa_profile"], "direct");
+}
+
+#[test]
+fn what_cannot_be_expected_is_refused() {
+    let bench = Bench::new();
+    for (expect, reason) in [
+        ("vcpus=4,vcpus=5", "vcpus is there twice"),
+        ("vcpus=4,loader=openvmm", "loaders are for IGVM files"),
+        ("vcpu=4", "vcpu: not known; known are vcpus, "),
+        (" ", "it is empty"),
+        ("vcpus=1..4", "want one number"),
+        ("vmm=ec2,era=6.8", "rows that are told apart by dates want one"),
+        ("vmsa-gpa=0x7001000", "for the direct profiles"),
+        ("kernel-hashes=yes", "give --kernel too"),
+    ] {
+        let (digest, ovmf) = ("00".repeat(48), bench.ovmf.to_str().expect("UTF-8"));
+        let output = snp(bench.directory.path(), &["explain", "--ovmf", ovmf, "--digest", &digest, "--expect", expect]);
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(2) && told.contains(reason), "{expect}: {told}");
+    }
+}
+
+#[test]
+fn advice_about_kernels_says_what_to_do() {
+    let bench = Bench::new();
+    let advice = |measured: &str, options: &str, option: &str| {
+        let answer = bench.explain(&format!("{GENOA} {measured}"), &format!("{EXPECT}{options}"));
+        let rows = answer["differences"].as_array().expect("differences").clone();
+        let row = rows.iter().find(|row| row["option"] == option).unwrap_or_else(|| panic!("no {option}: {answer}"));
+        row["advice"].as_str().expect("advice").to_owned()
+    };
+    let told = advice("--kernel KERNEL", " --kernel KERNEL --append quiet", "append");
+    assert!(told.starts_with("no command line was measured"), "{told}");
+    let told = advice("--kernel KERNEL", " --kernel KERNEL --initrd KERNEL", "initrd");
+    assert!(told.starts_with("no initial RAM disk was measured"), "{told}");
+    let hashes = ",kernel-hashes=no --kernel KERNEL --append quiet";
+    let told = advice("--kernel KERNEL --append quiet", hashes, "kernel");
+    assert_eq!(told, "kernel hashes were measured: expect --kernel, with --append \"quiet\"");
+}

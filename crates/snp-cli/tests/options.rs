@@ -81,3 +81,23 @@ fn no_id_block_is_signed_for_a_policy_that_no_guest_has() {
     assert!(output.status.code() == Some(2) && told.contains("policy 0x10000: bit 17 is not set"), "{told}");
     assert!(!directory.path().join("b").exists() && !directory.path().join("a").exists());
 }
+
+/// What sev-snp-measure takes, and what nobody should take for a launch digest.
+#[test]
+fn measure_takes_what_scripts_give_it() {
+    let directory = tempfile::tempdir().expect("a directory");
+    common::Firmware::full().write(&directory.path().join("full.fd"));
+    std::fs::write(directory.path().join("kernel"), [7; 4096]).expect("written");
+    let run = |words: &[&str]| snp(directory.path(), words);
+    let kernel = ["measure", "--ovmf", "full.fd", "--vcpus", "1", "--vcpu-type", "EPYC-v4", "--kernel", "kernel"];
+    assert!(run(&[&kernel[..], &["--append", "-x y"]].concat()).status.success());
+    let es = ["measure", "--mode", "seves", "--ovmf", "full.fd", "--vcpus", "1", "--vcpu-type", "EPYC-v4"];
+    assert!(run(&[&es[..], &["--guest-features", "0x0"]].concat()).status.success());
+    let output = run(&[&kernel[..], &["--guest-features", "0x20"]].concat());
+    assert!(String::from_utf8_lossy(&output.stderr).contains("--guest-features: 0x20 lacks SNPActive"));
+    for format in ["rvps", "corim"] {
+        let output = run(&["measure", "--mode", "snp:ovmf-hash", "--ovmf", "full.fd", "--output-format", format]);
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(2) && told.contains("not snp:ovmf-hash"), "{told}");
+    }
+}

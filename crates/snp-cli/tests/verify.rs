@@ -306,3 +306,39 @@ fn the_key_distribution_service_answers_on_this_machine() {
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&output.stderr).contains("not a loopback address"));
 }
+
+/// Trust in TEST roots says nothing about a report that does not need it.
+#[test]
+fn trust_in_test_roots_does_not_make_a_real_report_a_test() {
+    let (report, vcek) = (real("genoa-v3.report.bin"), real("genoa-v3.vcek.der"));
+    let output = verify(&[&report, "--certs", &vcek, "--at", "2025-06-01", "--trust-test-roots"]);
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(text.contains("this chain ends in AMD's root") && !text.contains("the software platform made"), "{text}");
+    assert!(text.contains("\nverified: 0 checks failed"), "{text}");
+}
+
+/// However the expected launch is described, the verdict says how the one that happened differs.
+#[test]
+fn the_predicted_launch_is_the_expected_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let place = directory.path();
+    let firmware = common::Firmware::full().write(&place.join("full.fd"));
+    let run = |words: &str| common::snp(place, &words.split_whitespace().collect::<Vec<_>>());
+    let launch = format!("launch --ovmf {} --profile mainline --vcpus 4 --vcpu-type EPYC-Milan", firmware.display());
+    assert!(run(&format!("{launch} --report r --certs certs")).status.success());
+    assert!(run("vmsa new --set rip=0x10 -o own.vmsa").status.success());
+    for options in [
+        "--vcpus 2 --vcpu-type EPYC-Milan --era 6.8",
+        "--vcpus 2 --vcpu-type EPYC-Milan --era 2026-01-01",
+        "--profile direct-vmsa",
+        "--profile vcpu-state-explicit --vcpu-sig 0",
+        "--profile direct-vmsa --vmsa-gpa 0x7001000",
+        "--profile vcpu-state --vmsa own.vmsa",
+    ] {
+        let words = format!("verify r --certs certs --trust-test-roots --ovmf {} {options} --json", firmware.display());
+        let document = json(&run(&words));
+        assert_eq!(check(&document, "measurement")["outcome"], "failed", "{options}");
+        assert!(document["explain"]["expected"].is_string(), "{options}: {document:#}");
+        assert!(!document["explain"]["differences"].as_array().unwrap().is_empty(), "{options}");
+    }
+}

@@ -1,6 +1,10 @@
 //! How two launches differ, and what to change.
 
-use crate::{Launch, Uapi};
+use snp_image::IgvmLoader;
+use snp_image::loader::DatalessPages;
+use snp_vmsa::reset::ResetRdx;
+
+use crate::{Kernel, Launch, Uapi};
 
 /// One thing in which the launch that happened differs from the one that was expected.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,7 +41,7 @@ pub fn differences(expected: &Launch, happened: &Launch) -> Vec<Difference> {
             Uapi::Direct => "the boot VMSA was supplied by user space: expect --profile direct-vmsa".to_owned(),
         },
     );
-    if happened.loader.is_none() {
+    if happened.loader.is_none() && happened.uapi == expected.uapi {
         let name = |launch: &Launch| launch.profile.name.to_owned();
         tell(
             "vmsa-profile",
@@ -54,11 +58,10 @@ pub fn differences(expected: &Launch, happened: &Launch) -> Vec<Difference> {
         "loader",
         loader(expected),
         loader(happened),
-        happened.loader.map_or(String::new(), |loader| {
-            format!("the file was measured as {} does it: {}", loader.name, loader.summary)
-        }),
+        happened.loader.map_or(String::new(), |loader| loader_advice(expected.loader, loader)),
     );
-    if happened.uapi == Uapi::Mainline {
+    // Of what does not enter a launch's digest, nobody expected anything.
+    if happened.uapi == Uapi::Mainline && expected.uapi == Uapi::Mainline {
         tell(
             "vcpus",
             expected.vcpus.to_string(),
@@ -70,7 +73,7 @@ pub fn differences(expected: &Launch, happened: &Launch) -> Vec<Difference> {
             ),
         );
     }
-    if matches!(happened.profile.rdx, snp_vmsa::reset::ResetRdx::Signature) && shows_signature(happened) {
+    if shows_signature(happened) && shows_signature(expected) {
         tell(
             "vcpu-sig",
             expected.processor(),
@@ -106,9 +109,29 @@ pub fn differences(expected: &Launch, happened: &Launch) -> Vec<Difference> {
     all
 }
 
-/// With a boot VMSA from user space the signature is part of the launch only where a VMSA was made for it.
+/// What another loader does differently, and what to do about it.
+fn loader_advice(expected: Option<&IgvmLoader>, happened: &IgvmLoader) -> String {
+    let mut advice = format!("the file was measured as {} does it ({}", happened.name, happened.summary);
+    let dataless = |pages| match pages {
+        DatalessPages::Normal => "as normal pages of zeros",
+        DatalessPages::Zero => "as ZERO pages",
+    };
+    if expected.is_some_and(|expected| expected.dataless != happened.dataless) {
+        advice += &format!("; pages without data are measured {}", dataless(happened.dataless));
+    }
+    advice
+        + &format!(
+            "): expect --loader {}, or see `snp igvm lint` for what makes loaders disagree on this file",
+            happened.name
+        )
+}
+
+/// Whether the digest depends on the CPU model. With a boot VMSA from user space it is part of the launch only where a VMSA was
+/// made for it.
 fn shows_signature(launch: &Launch) -> bool {
-    launch.vmsa.is_none() && (launch.uapi == Uapi::Mainline || launch.loader.is_none())
+    launch.profile.rdx == ResetRdx::Signature
+        && launch.vmsa.is_none()
+        && (launch.uapi == Uapi::Mainline || launch.loader.is_none())
 }
 
 fn kernels(expected: &Launch, happened: &Launch, tell: &mut impl FnMut(&'static str, String, String, String)) {
@@ -121,7 +144,7 @@ fn kernels(expected: &Launch, happened: &Launch, tell: &mut impl FnMut(&'static 
             None => {
                 "no kernel hashes were measured: start QEMU with kernel-hashes=on, or expect no --kernel".to_owned()
             }
-            Some(_) => "kernel hashes were measured: expect --kernel, --initrd and --append".to_owned(),
+            Some(kernel) => format!("kernel hashes were measured: expect {}", options(kernel)),
         },
     );
     if let (Some(expected), Some(happened)) = (&expected.kernel, &happened.kernel) {
@@ -130,13 +153,36 @@ fn kernels(expected: &Launch, happened: &Launch, tell: &mut impl FnMut(&'static 
             "initrd",
             disk(expected.initrd),
             disk(happened.initrd),
-            "the initial RAM disk was left out or added".to_owned(),
+            if happened.initrd {
+                "an initial RAM disk was measured: expect --initrd, or start the guest without it".to_owned()
+            } else {
+                "no initial RAM disk was measured: start the guest with it, or expect no --initrd".to_owned()
+            },
         );
         tell(
             "append",
             format!("{:?}", expected.cmdline),
             format!("{:?}", happened.cmdline),
-            "the command line differs in the white space, quotes or line end shown here".to_owned(),
+            append_advice(&expected.cmdline, &happened.cmdline),
         );
     }
+}
+
+/// What `snp measure` takes for a kernel.
+fn options(kernel: &Kernel) -> String {
+    let initrd = if kernel.initrd { " and --initrd" } else { "" };
+    let append =
+        if kernel.cmdline.is_empty() { String::new() } else { format!(", with --append {:?}", kernel.cmdline) };
+    format!("--kernel{initrd}{append}")
+}
+
+fn append_advice(expected: &str, happened: &str) -> String {
+    if happened.is_empty() {
+        return "no command line was measured: start the guest with it, or expect no --append".to_owned();
+    }
+    let instead = format!("expect --append {happened:?}, or start the guest with the other");
+    if expected.is_empty() {
+        return format!("a command line was measured: {instead}");
+    }
+    format!("the command lines differ in the white space, quotes or line end shown here: {instead}")
 }

@@ -101,7 +101,7 @@ impl Stages<'_> {
     fn direct(&self, search: &mut Search<'_>, signatures: &[u32]) -> Option<Launch> {
         let mut launches = Vec::new();
         let unset: Vec<u32> = std::iter::once(0).chain(signatures.iter().copied()).collect();
-        for profile in space::firmware_profiles() {
+        for profile in space::direct_profiles() {
             for signature in space::signatures_for(profile, &unset) {
                 for features in space::common_features() {
                     launches.push((profile, signature, features));

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use snp_abi::SevFeatures;
 use snp_vmsa::cpu;
-use snp_vmsa::reset::{ResetProfile, ResetRdx, profiles};
+use snp_vmsa::reset::{self, ResetProfile, ResetRdx, profiles};
 
 /// SEV_FEATURES of launches that are common.
 pub(crate) fn common_features() -> Vec<SevFeatures> {
@@ -82,6 +82,14 @@ pub(crate) fn firmware_profiles() -> Vec<&'static ResetProfile> {
         }
     }
     found
+}
+
+/// The profiles whose boot VMSA user space may supply: our own first, and of the others those that differ from it.
+pub(crate) fn direct_profiles() -> Vec<&'static ResetProfile> {
+    let direct = reset::find("direct").expect("the registry has it");
+    let boot = |profile: &ResetProfile| profile.vmsa(reset::BOOT_EIP, 1, SevFeatures(1));
+    let others = firmware_profiles().into_iter().filter(|profile| boot(profile) != boot(direct));
+    std::iter::once(direct).chain(others).collect()
 }
 
 #[cfg(test)]

@@ -127,7 +127,7 @@ pub fn parse(text: &str) -> Result<Policy, PolicyError> {
     Ok(Policy {
         measurements: measurements.collect::<Result<_, _>>()?,
         min_tcb: MinTcb { fmc, bootloader, tee, snp, microcode },
-        vmpl: document.vmpl,
+        vmpl: document.vmpl.map(vmpl).transpose()?,
         guest_policy: Flags {
             require: GUEST_POLICY.bits("policy-require", &document.policy_require)?,
             forbid: GUEST_POLICY.bits("policy-forbid", &document.policy_forbid)?,
@@ -195,6 +195,13 @@ impl FlagNames {
 /// A flag's name without what says that it is a switch.
 fn plain(name: &str) -> &str {
     name.strip_suffix("_EN").or_else(|| name.strip_suffix("_ALLOW")).unwrap_or(name)
+}
+
+fn vmpl(level: u32) -> Result<u32, PolicyError> {
+    match level {
+        0..=3 => Ok(level),
+        _ => Err(PolicyError::Value { field: "vmpl", reason: format!("{level} is no VMPL: want 0 to 3") }),
+    }
 }
 
 /// A provider's name, which is not empty.
@@ -322,6 +329,7 @@ mod tests {
             told("platform-require: [debug]")
                 .starts_with("platform-require: \"debug\" is no flag; flags are smt, tsme")
         );
+        assert_eq!(told("vmpl: 4"), "vmpl: 4 is no VMPL: want 0 to 3");
         assert!(told("provider: ' '").starts_with("provider: "));
         assert!(parse("mitigations: -1").is_err());
         assert!(told("report-data: abc").starts_with("report-data: want 2 to 128"));

@@ -133,15 +133,19 @@ pub fn find_in_era(family: &str, era: &Era) -> Option<&'static ResetProfile> {
 }
 
 impl ResetProfile {
-    /// Whether the profile applies at a date, or on a kernel. A profile without kernel versions applies on every kernel.
+    /// Whether the profile applies at a date, or on a kernel. A profile that is bounded by dates alone is not known to apply on
+    /// a kernel, which may run on any date after its release; one without bounds applies on every kernel.
     pub fn applies_in(&self, era: &Era) -> bool {
         match era {
             Era::Date(date) => {
                 self.since.is_none_or(|since| since <= *date) && self.until.is_none_or(|until| *date < until)
             }
-            Era::Kernel(version) => self.linux.is_none_or(|[since, until]| {
-                since.is_none_or(|since| since <= *version) && until.is_none_or(|until| *version < until)
-            }),
+            Era::Kernel(version) => match self.linux {
+                None => self.since.is_none() && self.until.is_none(),
+                Some([since, until]) => {
+                    since.is_none_or(|since| since <= *version) && until.is_none_or(|until| *version < until)
+                }
+            },
         }
     }
 

@@ -13,7 +13,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, ensure};
 use clap::{Args, FromArgMatches};
 use snp_abi::LaunchDigest;
-use snp_explain::{Answer, Image, Kernel, Question};
+use snp_explain::{Answer, Image, Kernel, Launch, Question};
 use snp_image::{Igvm, Ovmf};
 
 use crate::guest::MOST_VCPUS;
@@ -53,7 +53,7 @@ pub(crate) struct ExplainArgs {
     initrd: Option<PathBuf>,
 
     /// Command line, of which variants are tried too.
-    #[arg(long, value_name = "STRING")]
+    #[arg(long, allow_hyphen_values = true, value_name = "STRING")]
     append: Option<String>,
 
     /// A VMSA that may have been supplied, 4096 bytes.
@@ -61,7 +61,8 @@ pub(crate) struct ExplainArgs {
     vmsa: Option<PathBuf>,
 
     /// The launch that was expected, as a list like `vcpus=4,vcpu-type=EPYC-Genoa`. Keys: vcpus, vcpu-type, vcpu-sig, vmm,
-    /// guest-features, profile, loader, kernel-hashes (yes or no).
+    /// era, vmsa-profile, guest-features, profile, vmsa-gpa, loader, kernel-hashes (yes or no). What is left out is as in `snp
+    /// measure`, with one vCPU of QEMU's EPYC-v4.
     #[arg(long, value_name = "KEY=VALUE,…")]
     expect: Option<String>,
 
@@ -83,6 +84,8 @@ const NO_MATCH: u8 = 1;
 
 pub(crate) fn run(args: &ExplainArgs) -> Result<ExitCode> {
     let question = question(args)?;
+    let said = |text: &&str| !text.trim().is_empty();
+    ensure!(args.expect.as_deref().is_none_or(|text| said(&text)), "--expect: it is empty, want KEY=VALUE,…");
     let expected = args.expect.as_deref().map(|text| expect::parse(text, &question)).transpose()?;
     let observer = progress::Bar::new()?;
     let answer = snp_explain::explain(&question, &observer);
@@ -118,7 +121,14 @@ pub(crate) fn explained(
     observer.finish();
     let expected = expect.and_then(|(text, digest)| {
         let launch = expect::parse(text, &question).ok()?;
-        (launch.measure(&question).ok()? == digest).then_some(launch)
+        // A VMSA that is given is the one that is launched.
+        let supplied = question.vmsa.clone().map(|vmsa| Launch {
+            features: vmsa.sev_features,
+            vmsa: Some(vmsa),
+            ..launch.clone()
+        });
+        let is_it = |launch: &Launch| launch.measure(&question).is_ok_and(|measured| measured == digest);
+        [Some(launch), supplied].into_iter().flatten().find(is_it)
     });
     output::explained(&question, &answer, expected.as_ref())
 }

@@ -11,10 +11,12 @@ use snp_vmsa::reset::ResetRdx;
 use crate::{html, output};
 
 /// What would narrow a search that found nothing.
-const NARROW: [&str; 4] = [
+const NARROW: [&str; 5] = [
     "the VMSA that was measured: dump it on the host, and give it with --vmsa",
     "the host's kernel log and version: `dmesg | grep -i sev`, and whether kvm_amd.debug_swap is on",
     "a transcript of the launch (the VMM's trace of KVM_SEV_SNP_LAUNCH_UPDATE), to compare with `snp diff`",
+    "where a boot VMSA lay that user space supplied: another place than the default one is not searched for, and `snp measure \
+     --vmsa-gpa` predicts it",
     "the exact files: `sha256sum` of firmware, kernel and initrd on the host",
 ];
 

@@ -102,7 +102,7 @@ pub(super) struct ImageArgs {
     pub(super) initrd: Option<PathBuf>,
 
     /// Kernel command line.
-    #[arg(long, requires = "kernel", conflicts_with_all = ["igvm", "example"], value_name = "STRING")]
+    #[arg(long, allow_hyphen_values = true, requires = "kernel", conflicts_with_all = ["igvm", "example"], value_name = "STRING")]
     pub(super) append: Option<String>,
 }
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use snp_abi::{Gpa, SevFeatures};
+use snp_abi::Gpa;
 use snp_vmsa::era::Era;
 
 use crate::guest::VcpuCounts;
@@ -75,12 +75,12 @@ pub(crate) struct MeasureArgs {
     pub(super) initrd: Option<PathBuf>,
 
     /// Kernel command line.
-    #[arg(long, value_name = "CMDLINE")]
+    #[arg(long, allow_hyphen_values = true, value_name = "CMDLINE")]
     pub(super) append: Option<String>,
 
     /// SEV_FEATURES of the guest, with SNPActive (bit 0), decimal, or hexadecimal after 0x. [default: the VMM's, 0x1]
-    #[arg(long, value_parser = guest::features, value_name = "VALUE")]
-    pub(super) guest_features: Option<SevFeatures>,
+    #[arg(long, value_parser = input::number, value_name = "VALUE")]
+    pub(super) guest_features: Option<u64>,
 
     /// The digest after the firmware's pages (`--mode snp:ovmf-hash`), used instead of them.
     #[arg(long, requires = "ovmf", conflicts_with = "igvm", value_parser = input::hex_bytes::<48>, value_name = "HASH")]

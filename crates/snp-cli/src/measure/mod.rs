@@ -100,32 +100,8 @@ fn counts(args: &MeasureArgs) -> Result<&[u32]> {
 
 /// The VMM's row of the registry.
 fn vmm(args: &MeasureArgs) -> Result<&'static ResetProfile> {
-    if let Some(name) = &args.vmsa_profile {
-        return reset::find(name).with_context(|| format!("--vmsa-profile {name}: not known; see `snp profiles`"));
-    }
-    if args.mode == Mode::SnpSvsm {
-        return Ok(reset::find("coconut-svsm").expect("the registry has it"));
-    }
-    let family = args.vmm_type.as_deref().unwrap_or("qemu");
-    let found = match &args.era {
-        Some(era) => reset::find_in_era(family, era),
-        // The first row of a family is the current one.
-        None => reset::profiles().iter().find(|profile| profile.family.eq_ignore_ascii_case(family)),
-    };
-    found.with_context(|| match &args.era {
-        Some(era) if known(family) => format!("--vmm-type {family}: no profile for {era}; see `snp profiles`"),
-        _ => format!("--vmm-type {family}: not known; known are {}", families().join(", ")),
-    })
-}
-
-fn known(family: &str) -> bool {
-    reset::profiles().iter().any(|profile| profile.family.eq_ignore_ascii_case(family))
-}
-
-fn families() -> Vec<&'static str> {
-    let mut families: Vec<_> = reset::profiles().iter().map(|profile| profile.family).collect();
-    families.dedup();
-    families
+    let row = args.vmsa_profile.as_deref().or((args.mode == Mode::SnpSvsm).then_some("coconut-svsm"));
+    guest::vmm(row, args.vmm_type.as_deref(), args.era.as_ref())
 }
 
 /// The signature that processors have in RDX; 0 for a VMM that does not show it.
@@ -151,9 +127,9 @@ fn kernel(args: &MeasureArgs) -> Result<Option<KernelHashes>> {
 }
 
 /// The firmware, read with `parse`.
-fn firmware(path: &Path, parse: fn(bytes::Bytes) -> Result<Ovmf, OvmfError>) -> Result<Ovmf> {
-    let mapped = map::map(path, "firmware", snp_image::OVMF_SIZE_LIMIT as u64)?;
-    parse(mapped.bytes).with_context(|| format!("firmware {}", path.display()))
+fn firmware(path: &Path, what: &str, parse: fn(bytes::Bytes) -> Result<Ovmf, OvmfError>) -> Result<Ovmf> {
+    let mapped = map::map(path, what, snp_image::OVMF_SIZE_LIMIT as u64)?;
+    parse(mapped.bytes).with_context(|| format!("{what} {}", path.display()))
 }
 
 fn ovmf_path(args: &MeasureArgs) -> Result<&Path> {
@@ -163,7 +139,7 @@ fn ovmf_path(args: &MeasureArgs) -> Result<&Path> {
 /// SEV and SEV-ES.
 fn legacy(args: &MeasureArgs) -> Result<Measured> {
     let path = ovmf_path(args)?;
-    let firmware = firmware(path, Ovmf::parse_without_snp)?;
+    let firmware = firmware(path, "firmware", Ovmf::parse_without_snp)?;
     let kernel = kernel(args)?;
     let context = || format!("firmware {}", path.display());
     if args.mode == Mode::Sev {

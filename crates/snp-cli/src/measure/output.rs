@@ -36,6 +36,11 @@ pub(super) fn print(args: &MeasureArgs, measured: &Measured) -> Result<()> {
 
 /// What verifiers take: every digest, and the policy where the image has one of its own.
 fn reference(args: &MeasureArgs, measured: &Measured) -> Result<ReferenceValues> {
+    ensure!(
+        matches!(args.mode, Mode::Snp | Mode::SnpSvsm),
+        "reference values are for launches with SEV-SNP: want mode snp or snp:svsm, not {}",
+        args.mode.name()
+    );
     let image = args.image.ovmf.as_ref().or(args.image.igvm.as_ref()).context("no image")?;
     let name = image.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let vmsa = measured.vmsa_profile.unwrap_or("supplied VMSA");

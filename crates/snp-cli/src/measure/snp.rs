@@ -1,7 +1,7 @@
 //! SEV-SNP launch digests: of firmware, of firmware below an SVSM, of IGVM files.
 
 use anyhow::{Context, Result, ensure};
-use snp_abi::{LaunchDigest, Vmsa};
+use snp_abi::{LaunchDigest, SevFeatures, Vmsa};
 use snp_image::{
     Delivery, GuestOptions, Igvm, IgvmLaunch, IgvmLoader, ImageWarning, Ovmf, OvmfLaunch, Prepared, SvsmLaunch,
 };
@@ -19,7 +19,7 @@ const RELEASE_EVERY: u64 = 8192;
 
 /// The digest after the firmware's own pages, which `--snp-ovmf-hash` takes.
 pub(super) fn ovmf_hash(args: &MeasureArgs) -> Result<Measured> {
-    let firmware = firmware(ovmf_path(args)?, Ovmf::parse_without_snp)?;
+    let firmware = firmware(ovmf_path(args)?, "firmware", Ovmf::parse_without_snp)?;
     let data = snp_launch::PageBytes::new(firmware.flash().clone())?;
     let digest = DigestEngine::new().page(&LaunchPage::Normal { gpa: firmware.gpa(), data });
     Ok(Measured::new(Some("any"), vec![(None, digest.0.to_vec())]))
@@ -33,7 +33,7 @@ pub(super) fn measure(args: &MeasureArgs) -> Result<Measured> {
     let vmm = vmm(args)?;
     let profile = args.profile.unwrap_or(ProfileName::Mainline);
     let path = ovmf_path(args)?;
-    let firmware = firmware(path, Ovmf::parse)?;
+    let firmware = firmware(path, "firmware", Ovmf::parse)?;
     let options = options(args, vmm, profile != ProfileName::Mainline)?;
     let context = || format!("firmware {}", path.display());
     let prepared = match args.mode {
@@ -52,7 +52,7 @@ pub(super) fn measure(args: &MeasureArgs) -> Result<Measured> {
 
 fn svsm(args: &MeasureArgs, firmware: Ovmf, options: GuestOptions) -> Result<Prepared> {
     let path = args.svsm.as_deref().context("--svsm is missing")?;
-    let svsm = super::firmware(path, Ovmf::parse)?;
+    let svsm = super::firmware(path, "SVSM", Ovmf::parse)?;
     let vars_size = match (&args.vars_file, args.vars_size) {
         (Some(path), _) => std::fs::metadata(path).with_context(|| format!("OVMF_VARS {}", path.display()))?.len(),
         (None, size) => size.unwrap_or_default(),
@@ -110,9 +110,14 @@ fn options(args: &MeasureArgs, vmm: &'static ResetProfile, direct: bool) -> Resu
     Ok(GuestOptions {
         vcpus,
         cpu_signature: signature(args, vmm, direct)?,
-        features: args.guest_features,
+        features: args.guest_features.map(features).transpose()?,
         ..GuestOptions::of_vmm(vmm, delivery)
     })
+}
+
+/// Only guests with SEV-SNP have features that are measured, and they have SNPActive.
+fn features(value: u64) -> Result<SevFeatures> {
+    guest::checked_features(value).map_err(|reason| anyhow::anyhow!("--guest-features: {reason}"))
 }
 
 /// The digests for all counts, in one pass over the pages.

@@ -34,7 +34,7 @@ pub(super) struct LaunchOptions {
     initrd: Option<PathBuf>,
 
     /// Kernel command line.
-    #[arg(long, value_name = "CMDLINE")]
+    #[arg(long, allow_hyphen_values = true, value_name = "CMDLINE")]
     append: Option<OsString>,
 
     /// Number of vCPUs; with several, any of them.

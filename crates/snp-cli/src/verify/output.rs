@@ -10,9 +10,18 @@ use super::args::VerifyArgs;
 use crate::explain::Explained;
 use crate::output;
 
-/// Said whenever TEST roots are trusted.
-const TEST: &str = "TEST roots are trusted: the software platform made this report, or anybody who has its published keys. \
-                    It proves nothing about hardware.";
+/// What is said whenever TEST roots are trusted.
+fn test_roots(verdict: &Verdict) -> &'static str {
+    let root = matches!(verdict.checks.outcome("root"), Some(Outcome::Passed(_)));
+    match (verdict.test_root, root) {
+        (true, _) => {
+            "TEST roots are trusted: the software platform made this report, or anybody who has its published keys. It proves \
+             nothing about hardware."
+        }
+        (false, true) => "TEST roots were trusted, too; this chain ends in AMD's root.",
+        (false, false) => "TEST roots were trusted, too. A report under them proves nothing about hardware.",
+    }
+}
 
 pub(super) fn print(
     args: &VerifyArgs,
@@ -46,7 +55,7 @@ fn text(args: &VerifyArgs, report: &AttestationReport, verdict: &Verdict, explai
         out += &format!("\nThe measurement, explained:\n{}", explained.text);
     }
     if args.trust_test_roots {
-        out += &format!("\n{TEST}\n");
+        out += &format!("\n{}\n", test_roots(verdict));
     }
     let skipped = verdict.checks.0.iter().filter(|check| matches!(check.outcome, Outcome::Skipped(_))).count();
     let failed = verdict.checks.failures().count();
