@@ -149,8 +149,7 @@ impl std::str::FromStr for VcpuCounts {
 }
 
 fn count(text: &str) -> Result<u32, String> {
-    let count = text.trim().parse().ok().filter(|count| (1..=MOST_VCPUS).contains(count));
-    count.ok_or_else(|| {
+    input::within(1..=MOST_VCPUS.into())(text.trim()).map_err(|_| {
         format!("{text:?} is no number of vCPUs: want 1 to {MOST_VCPUS}, a list like 1,2,8 or a range like 1..512")
     })
 }
@@ -166,6 +165,7 @@ mod tests {
         assert_eq!(counts("1,8,2"), Ok(vec![1, 8, 2]));
         assert_eq!(counts("1..4,64"), Ok(vec![1, 2, 3, 4, 64]));
         assert_eq!(counts("2-3"), Ok(vec![2, 3]));
+        assert_eq!(counts("0x10"), Ok(vec![16]));
         for wrong in ["", "0", "-1", "4097", "4..1", "1..", "x", "1,,2", "1.5", "99999999999999999999"] {
             assert!(counts(wrong).is_err(), "{wrong}");
         }

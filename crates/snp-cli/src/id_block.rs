@@ -59,7 +59,7 @@ pub(crate) struct IdentityArgs {
     author_key: Option<PathBuf>,
 
     /// Security version number of the guest.
-    #[arg(long, default_value_t = 0, value_name = "N")]
+    #[arg(long, default_value_t = 0, value_parser = input::number32, value_name = "N")]
     guest_svn: u32,
 
     /// FAMILY_ID, 16 bytes.

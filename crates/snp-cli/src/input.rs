@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -152,6 +153,15 @@ pub(crate) fn number32(text: &str) -> Result<u32, String> {
     number(text)?.try_into().map_err(|_| format!("{text}: more than 32 bits"))
 }
 
+/// Numbers of a range, written like any [`number`].
+pub(crate) fn within<T: TryFrom<u64>>(range: RangeInclusive<u64>) -> impl Fn(&str) -> Result<T, String> + Clone {
+    move |text| {
+        let value = number(text)?;
+        let value = range.contains(&value).then(|| T::try_from(value).ok()).flatten();
+        value.ok_or_else(|| format!("{text} is not in {}..={}", range.start(), range.end()))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -165,6 +175,9 @@ mod tests {
         // Not guessed: 21 would be another number than a21.
         assert!(number("a21").is_err());
         assert!(number32("0x1ffffffff").is_err());
+        assert_eq!((within::<u8>(0..=3)("0x3"), within::<u8>(0..=3)("0")), (Ok(3), Ok(0)));
+        assert_eq!(within::<u32>(1..=4096)("4097"), Err("4097 is not in 1..=4096".to_owned()));
+        assert!(within::<u8>(0..=u64::MAX)("256").is_err());
     }
 
     #[test]

@@ -227,7 +227,11 @@ pub fn min_tcb(text: &str) -> Result<MinTcb, PolicyError> {
         let names: Vec<_> = TcbParts::COMPONENTS.iter().map(|part: &TcbComponent| part.name()).collect();
         let part = TcbParts::COMPONENTS.iter().find(|part| part.name() == name.trim());
         let part = part.ok_or_else(|| wrong(format!("{name:?} is no part; parts are {}", names.join(", "))))?;
-        let level = level.trim().parse().map_err(|error| wrong(format!("{item:?}: {error}, want 0 to 255")))?;
+        let level = match level.trim().strip_prefix("0x") {
+            Some(hex) => u8::from_str_radix(hex, 16),
+            None => level.trim().parse(),
+        };
+        let level = level.map_err(|error| wrong(format!("{item:?}: {error}, want 0 to 255")))?;
         if bounds.slot(*part).replace(level).is_some() {
             return Err(wrong(format!("{} is there twice", part.name())));
         }
@@ -384,7 +388,7 @@ mod tests {
 
     #[test]
     fn bounds_are_read_from_a_list() {
-        let bounds = min_tcb("fmc=1, bootloader=2,tee=3,snp=4,microcode=255").unwrap();
+        let bounds = min_tcb("fmc=1, bootloader=2,tee=3,snp=0x4,microcode=255").unwrap();
         let read: Vec<_> = bounds.bounds().map(|(_, level)| level).collect();
         assert_eq!(read, [1, 2, 3, 4, 255]);
         for wrong in ["", "snp", "snp=256", "snp=-1", "kernel=1", "snp=1;tee=2", "snp=20,tee=1,snp=1"] {

@@ -67,7 +67,7 @@ pub(crate) struct ExplainArgs {
     expect: Option<String>,
 
     /// The most vCPUs that are tried, 1 to 4096.
-    #[arg(long, default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..=i64::from(MOST_VCPUS)), value_name = "N")]
+    #[arg(long, default_value_t = 512, value_parser = input::within::<u32>(1..=MOST_VCPUS.into()), value_name = "N")]
     max_vcpus: u32,
 
     /// Write one self-contained HTML page here: memory map, digest chain, VMSA by field.

@@ -29,7 +29,7 @@ pub(crate) struct LaunchArgs {
     pub(crate) platform: PlatformName,
 
     /// Number of vCPUs, 1 to 4096. (The software platform's KVM takes 1024.)
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=4096), value_name = "N")]
+    #[arg(long, default_value_t = 1, value_parser = input::within::<u32>(1..=4096), value_name = "N")]
     pub(crate) vcpus: u32,
 
     /// QEMU's name of the CPU model, for its signature in RDX at reset. In the direct profiles RDX is 0 unless this or

@@ -30,11 +30,11 @@ pub(crate) struct AttestArgs {
     report_data: Option<[u8; 64]>,
 
     /// VERSION of the report, 2 to 5. [default: what the firmware of --platform gives]
-    #[arg(long, requires = "report", value_parser = clap::value_parser!(u32).range(2..=5), value_name = "N")]
+    #[arg(long, requires = "report", value_parser = input::within::<u32>(2..=5), value_name = "N")]
     report_version: Option<u32>,
 
     /// VMPL that the report names, 0 to 3.
-    #[arg(long, requires = "report", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=3), value_name = "N")]
+    #[arg(long, requires = "report", default_value_t = 0, value_parser = input::within::<u32>(0..=3), value_name = "N")]
     vmpl: u32,
 
     /// The key that signs: the chip's VCEK, or a cloud provider's VLEK.

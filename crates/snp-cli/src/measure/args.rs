@@ -35,15 +35,15 @@ pub(crate) struct MeasureArgs {
     pub(super) vcpu_sig: Option<u32>,
 
     /// CPU family, with --vcpu-model and --vcpu-stepping.
-    #[arg(long, requires_all = ["vcpu_model", "vcpu_stepping"], value_parser = clap::value_parser!(u16).range(0..=270), value_name = "FAMILY")]
+    #[arg(long, requires_all = ["vcpu_model", "vcpu_stepping"], value_parser = input::within::<u16>(0..=270), value_name = "FAMILY")]
     pub(super) vcpu_family: Option<u16>,
 
     /// CPU model number.
-    #[arg(long, requires = "vcpu_family", value_name = "MODEL")]
+    #[arg(long, requires = "vcpu_family", value_parser = input::within::<u8>(0..=255), value_name = "MODEL")]
     pub(super) vcpu_model: Option<u8>,
 
     /// CPU stepping.
-    #[arg(long, requires = "vcpu_family", value_parser = clap::value_parser!(u8).range(0..=15), value_name = "STEPPING")]
+    #[arg(long, requires = "vcpu_family", value_parser = input::within::<u8>(0..=15), value_name = "STEPPING")]
     pub(super) vcpu_stepping: Option<u8>,
 
     /// The VMM: QEMU, ec2, gce, KRUN, or any family of `snp profiles`. [default: QEMU]

@@ -28,7 +28,7 @@ pub(super) struct PolicyOptions {
     min_tcb: Option<MinTcb>,
 
     /// The VMPL that asked for the report, 0 to 3.
-    #[arg(long, value_parser = clap::value_parser!(u32).range(0..=3), value_name = "N")]
+    #[arg(long, value_parser = input::within::<u32>(0..=3), value_name = "N")]
     vmpl: Option<u32>,
 
     /// Flags that the guest's policy may not have: debug, migrate, smt, cxl and others by their names.
@@ -84,7 +84,7 @@ pub(super) struct PolicyOptions {
     image_id: Option<[u8; 16]>,
 
     /// The lowest GUEST_SVN.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_parser = input::number32, value_name = "N")]
     min_svn: Option<u32>,
 
     /// CHIP_ID, 64 bytes.
