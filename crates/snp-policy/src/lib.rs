@@ -13,6 +13,7 @@
 //! allow-debug: false                  # also allow-unknown-version
 //! ```
 
+use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 use snp_abi::{GuestPolicy, LaunchDigest, PlatformInfo, TcbComponent, TcbParts};
 use snp_attest::policy::{Flags, MinTcb, Policy};
@@ -96,13 +97,20 @@ struct Tcb {
 
 /// A field that is there has a value: `host-data:` with nothing behind it asks for nothing, and cannot be meant.
 fn given<'a, D: Deserializer<'a>, T: Deserialize<'a>>(field: D) -> Result<Option<T>, D::Error> {
-    T::deserialize(field).map(Some)
+    let value = Option::<T>::deserialize(field)?;
+    value.map(Some).ok_or_else(|| D::Error::custom("it has no value: want one, or leave the field out"))
 }
 
 /// Whether there are comments and white space only.
 fn is_empty(text: &str) -> bool {
     let mut lines = text.trim_start_matches('\u{feff}').lines().map(str::trim);
     lines.all(|line| line.is_empty() || line.starts_with('#') || line == "---" || line == "...")
+}
+
+/// The parser's error in words for people who write policies, not programs.
+fn told(error: &serde_saphyr::Error) -> String {
+    let told = error.render_with_formatter(&serde_saphyr::UserMessageFormatter);
+    told.strip_prefix("error: ").map(str::to_owned).unwrap_or(told)
 }
 
 /// Reads a policy file.
@@ -116,7 +124,7 @@ pub fn parse(text: &str) -> Result<Policy, PolicyError> {
     if is_empty(text) {
         return Err(PolicyError::Empty);
     }
-    let document: Document = serde_saphyr::from_str(text).map_err(|error| PolicyError::Yaml(error.to_string()))?;
+    let document: Document = serde_saphyr::from_str(text).map_err(|error| PolicyError::Yaml(told(&error)))?;
     let reason = "an empty list lets no launch pass; leave the field out to let all pass".to_owned();
     let measurements = match document.measurement {
         Some(digests) if digests.is_empty() => return Err(PolicyError::Value { field: "measurement", reason }),
@@ -333,6 +341,10 @@ mod tests {
             told("platform-require: [debug]")
                 .starts_with("platform-require: \"debug\" is no flag; flags are smt, tsme")
         );
+        let empty = told("vmpl: 0\nhost-data:");
+        assert!(empty.starts_with("line 2 column 1") && empty.contains("it has no value"), "{empty}");
+        let twice = told("vmpl: 0\nvmpl: 1");
+        assert!(twice.contains("duplicate") && !twice.contains("Options"), "{twice}");
         assert_eq!(told("vmpl: 4"), "vmpl: 4 is no VMPL: want 0 to 3");
         assert!(told("provider: ' '").starts_with("provider: "));
         assert!(parse("mitigations: -1").is_err());
