@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use sha2::{Digest, Sha256};
-use snp_abi::{Gpa, SevFeatures, Vmsa};
+use snp_abi::{Gpa, GuestPolicy, SevFeatures, Vmsa};
 use snp_image::loader::LOADERS;
 use snp_image::{IgvmLoader, KernelHashes};
 use snp_vmsa::cpu;
@@ -65,6 +65,19 @@ pub(crate) fn vmm(row: Option<&str>, family: Option<&str>, era: Option<&Era>) ->
             format!("--vmm-type {family}: not known; known are {}", families.join(", "))
         }
     })
+}
+
+/// A policy that the firmware launches guests with at all.
+///
+/// # Source
+/// AMD 56860, "Guest Policy": bit 17 must be one.
+pub(crate) fn launchable(policy: GuestPolicy) -> Result<()> {
+    ensure!(
+        policy.has(GuestPolicy::RESERVED_MBO),
+        "policy {:#x}: bit 17 is not set, and no guest is launched with such a policy; 0x30000 is QEMU's default",
+        policy.0
+    );
+    Ok(())
 }
 
 /// A page's address.

@@ -3,14 +3,15 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 use snp_abi::{GuestPolicy, IdAuth, IdBlock, KeyAlgorithm, LaunchDigest};
 use snp_attest::{Identity, Outcome, SigningKey, Verdict, key_digest, sign, verify};
 use zerocopy::{FromBytes, IntoBytes};
 
-use crate::{input, output};
+use crate::files::Files;
+use crate::{guest, input, output};
 
 /// Make, show and verify ID blocks, by which a guest owner binds a launch to an identity ahead of it.
 #[derive(Subcommand, Debug)]
@@ -72,13 +73,14 @@ pub(crate) struct IdentityArgs {
 }
 
 impl IdentityArgs {
+    /// The keys, which no output may lie over.
+    pub(crate) fn files(&self) -> Files<'_> {
+        Files::default().reads("--id-key", Some(&self.id_key)).reads("--author-key", self.author_key.as_deref())
+    }
+
     /// Makes the ID block of launches with that digest and policy, and signs it.
     pub(crate) fn sign(&self, digest: LaunchDigest, policy: GuestPolicy) -> Result<(IdBlock, Box<IdAuth>)> {
-        ensure!(
-            policy.has(GuestPolicy::RESERVED_MBO),
-            "policy {:#x}: bit 17 is not set, and no guest is launched with such a policy; 0x30000 is QEMU's default",
-            policy.0
-        );
+        guest::launchable(policy)?;
         let id_key = signing_key(&self.id_key, "ID key")?;
         let author_key = self.author_key.as_deref().map(|path| signing_key(path, "author key")).transpose()?;
         let Self { family_id, image_id, guest_svn, .. } = *self;
@@ -144,6 +146,8 @@ pub(crate) fn run(command: &IdBlockCommand) -> Result<ExitCode> {
 }
 
 fn create(args: &CreateArgs) -> Result<ExitCode> {
+    let files = args.identity.files().writes("--id-block", Some(&args.id_block));
+    files.writes("--id-auth", Some(&args.id_auth)).distinct()?;
     let (block, auth) = args.identity.sign(LaunchDigest(args.digest), GuestPolicy(args.policy))?;
     input::write(&args.id_block, "ID block", &args.format.encode(block.as_bytes()))?;
     input::write(&args.id_auth, "ID authentication data", &args.format.encode(auth.as_bytes()))?;

@@ -90,6 +90,14 @@ impl Target {
     }
 }
 
+/// The file that writing to `path` would make or replace; `None` if that is none.
+pub(crate) fn file_written(path: &Path) -> Option<PathBuf> {
+    match Target::of(path) {
+        Ok(Target::File(file)) => Some(file),
+        Ok(Target::Stream) | Err(_) => None,
+    }
+}
+
 /// A temporary file in the directory of `path`, so that the rename stays on one file system.
 fn temporary_beside(path: &Path) -> Result<NamedTempFile> {
     use std::os::unix::fs::PermissionsExt;

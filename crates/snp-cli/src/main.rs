@@ -10,6 +10,7 @@ mod diff;
 mod example;
 mod exec;
 mod explain;
+mod files;
 mod guest;
 mod html;
 mod id_block;

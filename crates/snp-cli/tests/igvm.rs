@@ -120,3 +120,25 @@ fn another_loaders_zero_pages_are_found() {
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(text.contains("hazard: 2 pages have no data, the first at 0x101000"), "{text}");
 }
+
+#[test]
+fn what_could_not_be_launched_is_not_built() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let place = directory.path();
+    stdout(&run(place, "vmsa new --vcpu-type EPYC-Milan --eip 0x100000 -o vmsa"));
+    Firmware::full().write(&place.join("full.fd"));
+    for (options, told) in [
+        ("--policy 0", "--policy: policy 0x0: bit 17 is not set"),
+        ("--vmsa vmsa --guest-features 0x21", "--guest-features 0x21: the VMSA vmsa carries 0x1"),
+    ] {
+        let output = run(place, &format!("igvm build --ovmf full.fd {options} -o built.igvm"));
+        let words = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{options}: {words}");
+        assert!(words.starts_with(&format!("error: {told}")), "{options}: {words}");
+        assert!(!place.join("built.igvm").exists(), "{options}");
+    }
+    stdout(&run(place, "igvm build --ovmf full.fd --vmsa vmsa --guest-features 1 -o built.igvm"));
+    // As the refusal says.
+    stdout(&run(place, "vmsa set vmsa sev_features=0x21"));
+    stdout(&run(place, "igvm build --ovmf full.fd --vmsa vmsa --guest-features 0x21 -o built.igvm"));
+}

@@ -163,3 +163,67 @@ fn places_that_cannot_be_written_are_named() {
     let told = "error: VMSA nowhere/vmsa: cannot create a file in nowhere: No such file or directory (os error 2)\n";
     assert_eq!(words_of(&output), told);
 }
+
+/// Every file of a directory, with what is in it.
+fn contents(place: &Path) -> std::collections::BTreeMap<std::ffi::OsString, Vec<u8>> {
+    let entries = std::fs::read_dir(place).expect("a directory").map(|entry| entry.expect("an entry"));
+    let files = entries.filter(|entry| entry.path().is_file());
+    files.map(|entry| (entry.file_name(), std::fs::read(entry.path()).expect("read"))).collect()
+}
+
+#[test]
+fn no_output_lies_over_another_file() {
+    let place = place();
+    symlink("key.pem", place.path().join("key.link")).expect("linked");
+    std::fs::write(place.path().join("author.pem"), KEY).expect("written");
+    common::Firmware::full().write(&place.path().join("full.fd"));
+    let before = contents(place.path());
+    let digest = "00".repeat(48);
+    let create = format!("id-block create --digest {digest} --author-key author.pem --id-key key.pem");
+    let build = "igvm build --ovmf full.fd --kernel block --initrd auth --vmsa vmsa --vmsa-gpa 0x7001000";
+    for (words, told) in [
+        (format!("{create} --id-block new --id-auth new"), "--id-auth new: the same file as --id-block"),
+        (format!("{create} --id-block new --id-auth ./new"), "--id-auth ./new: the same file as --id-block"),
+        (format!("{create} --id-block new --id-auth key.pem"), "--id-auth key.pem: the same file as --id-key"),
+        (format!("{create} --id-block key.link --id-auth new"), "--id-block key.link: the same file as --id-key"),
+        (format!("{create} --id-block author.pem --id-auth n"), "--id-block author.pem: the same file as --author-key"),
+        ("igvm sign hello.igvm --id-key key.pem -o key.pem".into(), "--output key.pem: the same file as --id-key"),
+        (format!("{build} -o full.fd"), "--output full.fd: the same file as --ovmf"),
+        (format!("{build} -o block"), "--output block: the same file as --kernel"),
+        (format!("{build} -o auth"), "--output auth: the same file as --initrd"),
+        (format!("{build} -o vmsa"), "--output vmsa: the same file as --vmsa"),
+        (
+            "igvm build --pages 0x100000:normal=report --vmsa vmsa --vmsa-gpa 0x201000 -o report".into(),
+            "--output report: the same file as --pages",
+        ),
+        ("igvm show hello.igvm --html hello.igvm".into(), "--html hello.igvm: the same file as the IGVM file"),
+        (
+            "launch --example hello --report new --transcript new --html new".into(),
+            "--html new: the same file as --report",
+        ),
+        ("launch --igvm hello.igvm --transcript hello.igvm".into(), "--transcript hello.igvm: the same file as --igvm"),
+        (
+            "launch --example hello --id-block block --id-auth auth --report auth".into(),
+            "--report auth: the same file as --id-auth",
+        ),
+        ("run --igvm hello.igvm --transcript hello.igvm".into(), "--transcript hello.igvm: the same file as --igvm"),
+        ("run --igvm hello.igvm --trace ghcb=hello.igvm".into(), "--trace hello.igvm: the same file as --igvm"),
+        ("run --example hello --trace ghcb=new --transcript new".into(), "--trace new: the same file as --transcript"),
+        ("diff hello.igvm hello.igvm@vcpus=2 --html hello.igvm".into(), "--html hello.igvm: the same file as A"),
+    ] {
+        let output = snp(place.path(), &words.split(' ').collect::<Vec<_>>());
+        assert_eq!(output.status.code(), Some(2), "{words}: {}", words_of(&output));
+        assert!(words_of(&output).starts_with(&format!("error: {told}")), "{words}: {}", words_of(&output));
+        assert_eq!(contents(place.path()), before, "{words}");
+    }
+    // These are no files, or meant to be one.
+    for words in [
+        format!("{create} --id-block - --id-auth -"),
+        format!("{create} --id-block /dev/null --id-auth /dev/null"),
+        "run --example hello --trace ghcb=trace --trace exits=trace".into(),
+        "igvm sign hello.igvm --id-key key.pem -o hello.igvm".into(),
+    ] {
+        let output = snp(place.path(), &words.split(' ').collect::<Vec<_>>());
+        assert!(output.status.success(), "{words}: {}", words_of(&output));
+    }
+}

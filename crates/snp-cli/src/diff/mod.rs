@@ -16,6 +16,7 @@ use zerocopy::FromBytes;
 
 use side::{Chain, Side, Step};
 
+use crate::files::Files;
 use crate::{html, output};
 
 /// Compare two launches: the first page where their digests part, then every difference, VMSAs by field.
@@ -61,6 +62,11 @@ struct Comparison {
 }
 
 pub(crate) fn run(args: &DiffArgs) -> Result<ExitCode> {
+    Files::default()
+        .reads("A", Some(side::path(&args.a)))
+        .reads("B", Some(side::path(&args.b)))
+        .writes("--html", args.html.as_deref())
+        .distinct()?;
     let (mut chain, comparison) = match (side::read(&args.a)?, side::read(&args.b)?) {
         (Side::Vmsa(a), Side::Vmsa(b)) => (Vec::new(), vmsas(&a, &b)),
         (Side::Chain(a), Side::Chain(b)) => (links(&a, &b), chains(&a, &b)),

@@ -1,6 +1,6 @@
 //! One side of a comparison: a VMSA, a transcript, or an image with a launch.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use bytes::Bytes;
@@ -38,15 +38,23 @@ pub(super) struct Step {
     pub(super) data: Option<Bytes>,
 }
 
+/// The file of a side.
+pub(super) fn path(text: &str) -> &Path {
+    split(text).0
+}
+
+fn split(text: &str) -> (&Path, Option<&str>) {
+    // A file may have an @ in its name.
+    match text.rsplit_once('@') {
+        Some((path, launch)) if launch.contains('=') && !Path::new(text).exists() => (Path::new(path), Some(launch)),
+        _ => (Path::new(text), None),
+    }
+}
+
 /// Reads `FILE` or `FILE@KEY=VALUE,…`.
 pub(super) fn read(text: &str) -> Result<Side> {
-    // A file may have an @ in its name.
-    let (path, launch) = match text.rsplit_once('@') {
-        Some((path, launch)) if launch.contains('=') && !Path::new(text).exists() => (path, Some(launch)),
-        _ => (text, None),
-    };
-    let path = PathBuf::from(path);
-    let file = input::read(&path, "file", input::IMAGE_LIMIT)?;
+    let (path, launch) = split(text);
+    let file = input::read(path, "file", input::IMAGE_LIMIT)?;
     let context = || format!("file {}", path.display());
     let side = if file.len() == PAGE_SIZE {
         Side::Vmsa(Box::new(Vmsa::read_from_bytes(&file).expect("a page")))

@@ -9,6 +9,7 @@ use snp_abi::{Gpa, GuestPolicy, SevFeatures, Vmsa};
 use snp_image::{Delivery, GuestOptions, Igvm, IgvmLoader, IgvmWriter, Ovmf, OvmfLaunch, PageKind};
 use snp_launch::{LaunchPage, LaunchPlan};
 
+use crate::files::Files;
 use crate::{guest, input};
 
 /// Build a portable IGVM file with its own boot VMSA, from firmware (and a kernel's hashes) or from raw pages.
@@ -50,7 +51,7 @@ pub(crate) struct BuildArgs {
     #[arg(long, default_value = "0x30000", value_parser = input::number, value_name = "VALUE")]
     policy: u64,
 
-    /// SEV_FEATURES of the VMSA that is made for firmware, with SNPActive (bit 0).
+    /// SEV_FEATURES of the VMSA that is made for firmware, with SNPActive (bit 0). A VMSA that is given must have them.
     #[arg(long, conflicts_with = "pages", value_parser = guest::features, value_name = "VALUE")]
     guest_features: Option<SevFeatures>,
 
@@ -84,7 +85,10 @@ fn pages(text: &str) -> Result<Pages, String> {
 }
 
 pub(super) fn run(args: &BuildArgs) -> Result<ExitCode> {
+    files(args).distinct()?;
+    guest::launchable(GuestPolicy(args.policy)).context("--policy")?;
     let vmsa = args.vmsa.as_deref().map(guest::read_vmsa).transpose()?;
+    features_agree(args, vmsa.as_deref())?;
     let mut writer = IgvmWriter::new(GuestPolicy(args.policy));
     match &args.ovmf {
         Some(path) => write_plan(&mut writer, &firmware(args, path, vmsa)?)?,
@@ -97,6 +101,31 @@ pub(super) fn run(args: &BuildArgs) -> Result<ExitCode> {
     input::write(&args.output, "IGVM file", &bytes)?;
     super::tell_digest(&args.output, digest)?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn files(args: &BuildArgs) -> Files<'_> {
+    let files = Files::default()
+        .reads("--ovmf", args.ovmf.as_deref())
+        .reads("--kernel", args.kernel.as_deref())
+        .reads("--initrd", args.initrd.as_deref())
+        .reads("--vmsa", args.vmsa.as_deref());
+    let files = args.pages.iter().fold(files, |files, pages| files.reads("--pages", pages.file.as_deref()));
+    files.writes("--output", Some(&args.output))
+}
+
+/// A VMSA that is given is written as it is: other features would be passed over.
+fn features_agree(args: &BuildArgs, vmsa: Option<&Vmsa>) -> Result<()> {
+    let (Some(wanted), Some(vmsa), Some(path)) = (args.guest_features, vmsa, &args.vmsa) else { return Ok(()) };
+    ensure!(
+        vmsa.sev_features == wanted,
+        "--guest-features {:#x}: the VMSA {path} carries {:#x} and is written as it is; \
+         `snp vmsa set {path} sev_features={:#x}` changes it",
+        wanted.0,
+        vmsa.sev_features.0,
+        wanted.0,
+        path = path.display()
+    );
+    Ok(())
 }
 
 fn firmware(args: &BuildArgs, path: &Path, vmsa: Option<Box<Vmsa>>) -> Result<LaunchPlan> {

@@ -12,6 +12,7 @@ use snp_image::{Directive, Igvm, IgvmLoader, PageKind};
 use snp_vmsa::fields::fields;
 use zerocopy::FromBytes;
 
+use crate::files::Files;
 use crate::{html, output};
 
 /// Show what an IGVM file holds: platforms, directives, memory map, VP context, ID block.
@@ -38,6 +39,7 @@ struct Row {
 }
 
 pub(super) fn run(args: &ShowArgs) -> Result<ExitCode> {
+    Files::default().reads("the IGVM file", Some(&args.file)).writes("--html", args.html.as_deref()).distinct()?;
     let file = super::read(&args.file)?;
     if let Some(path) = &args.html {
         html::write(path, &page(&file, args))?;

@@ -32,6 +32,7 @@ pub(crate) struct SignArgs {
 }
 
 pub(super) fn run(args: &SignArgs) -> Result<ExitCode> {
+    args.identity.files().writes("--output", Some(&args.output)).distinct()?;
     let file = super::read(&args.file)?;
     let context = || format!("IGVM file {}", args.file.display());
     let loader = guest::loader(&args.loader)?;

@@ -1,7 +1,7 @@
 //! `--report`: the report that a launched guest gets when it asks for one.
 
 use std::cell::RefCell;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -59,6 +59,11 @@ impl AttestArgs {
     /// Whether a report is wanted.
     pub(crate) fn wanted(&self) -> bool {
         self.report.is_some()
+    }
+
+    /// Where the report is written.
+    pub(super) fn file(&self) -> Option<&Path> {
+        self.report.as_deref()
     }
 
     /// Sets up the platform.

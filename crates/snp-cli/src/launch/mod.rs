@@ -16,6 +16,7 @@ use snp_launch::{CommandRecord, LaunchError, LaunchObserver, NoObserver, Platfor
 use snp_softkvm::{SoftPlatform, UapiProfile, Vm, profiles};
 use snp_vmsa::check::LaunchRules;
 
+use crate::files::Files;
 use crate::html;
 use crate::output::{self, tell};
 pub(crate) use args::{BackendName, LaunchArgs, PlatformName, ProfileName};
@@ -28,6 +29,7 @@ use transcript::Transcript;
 const REFUSED: u8 = 1;
 
 pub(crate) fn run(args: &LaunchArgs) -> Result<ExitCode> {
+    files(args).distinct()?;
     match args.backend {
         BackendName::Soft => {
             let (prepared, platform) = prepare_soft(args, args.platform.config())?;
@@ -48,6 +50,22 @@ pub(crate) fn run(args: &LaunchArgs) -> Result<ExitCode> {
             launch(args, plan::prepare(args, profile, cpuid)?, &platform, "this machine", || Ok(None))
         }
     }
+}
+
+/// What a launch reads and writes.
+pub(crate) fn files(args: &LaunchArgs) -> Files<'_> {
+    let source = &args.image.source;
+    Files::default()
+        .reads("--ovmf", source.ovmf.as_deref())
+        .reads("--igvm", source.igvm.as_deref())
+        .reads("--kernel", args.image.kernel.as_deref())
+        .reads("--initrd", args.image.initrd.as_deref())
+        .reads("--vmsa", args.vmsa.as_deref())
+        .reads("--id-block", args.id_block.as_deref())
+        .reads("--id-auth", args.id_auth.as_deref())
+        .writes("--report", args.attest.file())
+        .writes("--html", args.html.as_deref())
+        .writes("--transcript", args.transcript.as_deref())
 }
 
 /// The profile of a launch on the software platform.

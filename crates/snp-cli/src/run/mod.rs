@@ -88,6 +88,11 @@ pub(crate) fn run(args: &RunArgs) -> Result<ExitCode> {
         launch.html.is_none(),
         "--html: `snp run` writes no page; use `snp launch --html`, whose launch is the same"
     );
+    // Traces of several kinds may share a file.
+    for target in &args.trace {
+        launch::files(launch).writes("--trace", target.file.as_deref()).distinct()?;
+    }
+    launch::files(launch).distinct()?;
     let mut config = launch.platform.config();
     if let Some(seed) = args.seed {
         config.seed = seed;
