@@ -142,3 +142,46 @@ fn what_could_not_be_launched_is_not_built() {
     stdout(&run(place, "vmsa set vmsa sev_features=0x21"));
     stdout(&run(place, "igvm build --ovmf full.fd --vmsa vmsa --guest-features 0x21 -o built.igvm"));
 }
+
+/// A P-384 key that tests share.
+const KEY: &str = include_str!("../../snp-attest/tests/keys/author.sec1.pem");
+
+#[test]
+fn an_id_block_that_loaders_fail_is_a_hazard() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let place = directory.path();
+    std::fs::write(place.join("key.pem"), KEY).expect("written");
+    std::fs::write(place.join("raw"), (0..10_000).map(|i| (i * 7) as u8).collect::<Vec<u8>>()).expect("written");
+    stdout(&run(place, "vmsa new --eip 0x100000 -o vmsa"));
+    // The VMSA lies below the pages, so that a loader that sorts by address measures it first.
+    let pages = "--pages 0x300000:normal=raw --vmsa vmsa --vmsa-gpa 0x201000";
+    stdout(&run(place, &format!("igvm build {pages} -o built.igvm")));
+    let sign =
+        |loader: &str| run(place, &format!("igvm sign built.igvm --id-key key.pem --loader {loader} -o signed.igvm"));
+    let lint = || {
+        let output = run(place, "igvm lint signed.igvm --json");
+        let answer: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        (output.status.code(), answer)
+    };
+    let output = sign("qemu-direct");
+    stdout(&output);
+    assert!(output.stderr.is_empty());
+    let (code, answer) = lint();
+    assert_eq!((code, &answer["portable"]), (Some(0), &Value::Bool(true)), "{answer}");
+    stdout(&run(place, "launch --igvm signed.igvm"));
+
+    for (loader, warns, givers) in [
+        ("cloud-hypervisor-mshv", false, "only cloud-hypervisor-mshv gives"),
+        ("qemu-replay", true, "only qemu-replay and cloud-hypervisor-kvm give"),
+    ] {
+        let output = sign(loader);
+        let digest = stdout(&output);
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(told.contains("for a launch with 1 vCPU of the CPU model EPYC-v4"), warns, "{loader}: {told}");
+        let (code, answer) = lint();
+        assert_eq!((code, &answer["portable"]), (Some(1), &Value::Bool(false)), "{loader}: {answer}");
+        let hazard = answer["hazards"][0].as_str().expect("a sentence");
+        assert!(hazard.starts_with(&format!("the ID block is for digest {digest}, which {givers}: ")), "{hazard}");
+        assert_eq!(run(place, "launch --igvm signed.igvm").status.code(), Some(1), "{loader}");
+    }
+}

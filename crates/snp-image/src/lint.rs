@@ -1,10 +1,10 @@
 //! What makes an IGVM file measure differently from one loader to the next.
 
-use snp_abi::{Gpa, LEGACY_VMSA_GPA, PAGE_SIZE, SevFeatures, Vmpl, Vmsa};
+use snp_abi::{Gpa, LEGACY_VMSA_GPA, LaunchDigest, PAGE_SIZE, SevFeatures, Vmpl, Vmsa};
 use thiserror::Error;
 use zerocopy::FromBytes;
 
-use crate::{Directive, Igvm, PageKind};
+use crate::{Directive, Igvm, IgvmLoader, PageKind};
 
 /// One hazard: the file is loaded, but not everywhere with the same digest, or not everywhere.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
@@ -141,6 +141,25 @@ pub enum Hazard {
     /// No guest policy.
     #[error("no guest policy: each loader takes its own default, and the igvm crate does not measure the file")]
     NoPolicy,
+    /// An ID block for a digest that the format itself does not give.
+    #[error(
+        "the ID block is for digest {digest}, which {}: any other launch fails with BAD_MEASUREMENT; sign the file for the loader that launches it",
+        givers(loaders)
+    )]
+    IdBlockDigest {
+        /// The digest.
+        digest: LaunchDigest,
+        /// Who gives it.
+        loaders: Vec<&'static str>,
+    },
+}
+
+fn givers(loaders: &[&str]) -> String {
+    match loaders {
+        [] => "no loader gives".to_owned(),
+        [loader] => format!("only {loader} gives"),
+        more => format!("only {} give", more.join(" and ")),
+    }
 }
 
 /// Everything about a file that makes loaders disagree, in file order. An empty list: the file measures alike everywhere
@@ -154,6 +173,16 @@ pub fn lint(file: &Igvm) -> Vec<Hazard> {
     hazards.extend(file.is_relocatable().then_some(Hazard::Relocatable));
     hazards.extend(file.policy().is_none().then_some(Hazard::NoPolicy));
     hazards
+}
+
+/// The hazard in a file's ID block: `digests` are those that loaders give the file. None if the format's own digest is the
+/// block's: who departs from that is told by the other hazards and the notes.
+pub fn id_block(file: &Igvm, digests: &[(&'static IgvmLoader, LaunchDigest)]) -> Option<Hazard> {
+    let digest = file.id_block()?.block.ld;
+    let givers = digests.iter().filter(|(_, given)| *given == digest);
+    let loaders: Vec<_> = givers.map(|(loader, _)| loader.name).collect();
+    let by_format = loaders.contains(&IgvmLoader::qemu_direct().name);
+    (!by_format).then_some(Hazard::IdBlockDigest { digest, loaders })
 }
 
 /// (how many, the first)

@@ -5,12 +5,12 @@ use igvm::{IgvmDirectiveHeader, IgvmFile, IgvmInitializationHeader, IgvmPlatform
 use igvm_defs::*;
 use proptest::prelude::*;
 use sha2::{Digest, Sha384};
-use snp_abi::{Gpa, GuestPolicy, KeyAlgorithm, PAGE_SIZE, SevFeatures, Vmsa};
+use snp_abi::{Gpa, GuestPolicy, KeyAlgorithm, LaunchDigest, PAGE_SIZE, SevFeatures, Vmsa};
 use snp_image::{
     Delivery, Directive, GuestOptions, Igvm, IgvmFault, IgvmLaunch, IgvmLoader, IgvmWriter, ImageError, ImageWarning,
     PageKind, ParameterKind, Prepared,
 };
-use snp_launch::{BootState, LaunchPage, PlanError, PlanWarning, predict};
+use snp_launch::{BootState, IdBlockPair, LaunchPage, PlanError, PlanWarning, predict};
 use zerocopy::{FromZeros, IntoBytes};
 
 const FEATURES: SevFeatures = SevFeatures(SevFeatures::SNP_ACTIVE);
@@ -446,5 +446,37 @@ proptest! {
         writer.vmsa(Gpa(at << 12), &vmsa()).unwrap();
         let bytes = writer.finish().unwrap();
         prop_assert_eq!(predict(&prepare(bytes.clone()).plan).to_string(), naive_digest(&bytes));
+    }
+}
+
+#[test]
+fn an_id_block_is_held_against_the_digests_that_loaders_give() {
+    use snp_image::lint::{Hazard, id_block};
+    use snp_image::loader::LOADERS;
+    let file = Igvm::parse(portable().into()).unwrap();
+    let of_block = LaunchDigest([0x11; 48]);
+    let (direct, replay, mshv) = (&LOADERS[0], &LOADERS[1], IgvmLoader::find("cloud-hypervisor-mshv").unwrap());
+    assert_eq!(id_block(&file, &[(direct, of_block)]), None, "there is none");
+    let block = snp_abi::IdBlock { ld: of_block, ..FromZeros::new_zeroed() };
+    let pair = IdBlockPair { block, auth: Box::new(FromZeros::new_zeroed()), author_key_enabled: false };
+    let file = Igvm::parse(file.with_id_block(&pair).unwrap().into()).unwrap();
+    let other = LaunchDigest([0x22; 48]);
+    assert_eq!(id_block(&file, &[(direct, of_block), (replay, other), (mshv, other)]), None);
+    for (digests, loaders, told) in [
+        (
+            vec![(direct, other), (replay, other), (mshv, of_block)],
+            vec![mshv.name],
+            "which only cloud-hypervisor-mshv gives:",
+        ),
+        (
+            vec![(replay, of_block), (mshv, of_block)],
+            vec![replay.name, mshv.name],
+            "only qemu-replay and cloud-hypervisor-mshv give:",
+        ),
+        (vec![(direct, other)], vec![], "which no loader gives:"),
+    ] {
+        let hazard = id_block(&file, &digests).unwrap();
+        assert!(hazard.to_string().contains(told), "{hazard}");
+        assert_eq!(hazard, Hazard::IdBlockDigest { digest: of_block, loaders });
     }
 }

@@ -6,10 +6,10 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Args;
 use serde_json::{Value, json};
-use snp_abi::Vmsa;
-use snp_image::lint::{lint, notes};
+use snp_abi::{LaunchDigest, Vmsa};
+use snp_image::lint::{id_block, lint, notes};
 use snp_image::loader::LOADERS;
-use snp_image::{Directive, Igvm, IgvmLoader};
+use snp_image::{Directive, Igvm, IgvmLoader, ImageError};
 use snp_vmsa::check::vmrun_findings;
 use zerocopy::FromBytes;
 
@@ -53,12 +53,17 @@ impl Linted {
     fn new(file: &Igvm) -> Self {
         let mut hazards: Vec<String> = lint(file).iter().map(ToString::to_string).collect();
         hazards.extend(never_runs(file));
-        let digest =
-            |loader| super::digest(file, loader).map(|digest| digest.to_string()).map_err(|error| error.to_string());
+        let digests: Vec<_> = LOADERS.iter().map(|loader| (loader, super::digest(file, loader))).collect();
+        let given: Vec<_> =
+            digests.iter().filter_map(|(loader, digest)| Some((*loader, *digest.as_ref().ok()?))).collect();
+        hazards.extend(id_block(file, &given).as_ref().map(ToString::to_string));
+        let told = |digest: Result<LaunchDigest, ImageError>| {
+            digest.map(|digest| digest.to_string()).map_err(|error| error.to_string())
+        };
         Self {
             hazards,
             notes: notes(file).iter().map(ToString::to_string).collect(),
-            digests: LOADERS.iter().map(|loader| (loader.name, digest(loader))).collect(),
+            digests: digests.into_iter().map(|(loader, digest)| (loader.name, told(digest))).collect(),
         }
     }
 

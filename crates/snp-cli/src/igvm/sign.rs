@@ -11,6 +11,7 @@ use snp_image::Igvm;
 use snp_launch::IdBlockPair;
 
 use crate::id_block::IdentityArgs;
+use crate::output::tell;
 use crate::{guest, input};
 
 /// Sign an IGVM file: compute its launch digest and add an ID block for it, in place of any it has.
@@ -22,7 +23,8 @@ pub(crate) struct SignArgs {
     #[command(flatten)]
     identity: IdentityArgs,
 
-    /// Whose digest is signed (`snp profiles`).
+    /// Whose digest is signed (`snp profiles`). Where KVM makes the VMSAs (qemu-replay, cloud-hypervisor-kvm), it is that of a
+    /// launch with 1 vCPU of the CPU model EPYC-v4.
     #[arg(long, default_value = "qemu-direct", value_name = "LOADER")]
     loader: String,
 
@@ -48,6 +50,14 @@ pub(super) fn run(args: &SignArgs) -> Result<ExitCode> {
     let signed = file.with_id_block(&IdBlockPair { block, auth, author_key_enabled })?;
     check(&signed, loader, digest, policy)?;
     input::write(&args.output, "IGVM file", &signed)?;
+    if !loader.is_direct() {
+        tell!(
+            "warning: --loader {}: KVM makes and measures the VMSAs; the ID block is for a launch with 1 vCPU of the CPU model \
+             {}, and all others fail with BAD_MEASUREMENT",
+            loader.name,
+            guest::DEFAULT_MODEL
+        );
+    }
     super::tell_digest(&args.output, digest)?;
     Ok(ExitCode::SUCCESS)
 }
