@@ -125,6 +125,39 @@ fn diff_tells_the_page_and_the_fields() {
     stdout(&run("example hello -o hello.igvm"));
     stdout(&run("launch --igvm hello.igvm --transcript hello.jsonl"));
     assert_eq!(stdout(&run("diff hello.jsonl hello.igvm")), "the same");
+    // VMSAs of transcripts by field too: one that user space supplied, those that KVM made.
+    stdout(&run("vmsa new --eip 0xfffffff0 -o a.vmsa"));
+    stdout(&run("vmsa new --eip 0xffffff00 -o b.vmsa"));
+    stdout(&run("launch --ovmf full.fd --vmsa a.vmsa --transcript a.jsonl"));
+    stdout(&run("launch --ovmf full.fd --vmsa b.vmsa --transcript b.jsonl"));
+    let mainline = "launch --ovmf full.fd --profile mainline --vcpus 2";
+    stdout(&run(&format!("{mainline} --vcpu-type EPYC-Milan --transcript c.jsonl")));
+    stdout(&run(&format!("{mainline} --vcpu-type EPYC-Genoa --transcript d.jsonl")));
+    for (a, b, pages, field) in [("a", "b", 1, "rip"), ("c", "d", 2, "rdx")] {
+        let output = run(&format!("diff {a}.jsonl {b}.jsonl --json"));
+        assert_eq!(output.status.code(), Some(1));
+        let answer: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        let differences = answer["differences"].as_array().expect("a list");
+        assert_eq!(differences.len(), pages, "{answer}");
+        for page in differences {
+            assert_eq!(page["fields"].as_array().expect("a list").len(), 1, "{answer}");
+            assert_eq!(page["fields"][0]["name"], field, "{answer}");
+        }
+    }
+    // A page that is not the one that was measured is not believed.
+    let told = std::fs::read_to_string(place.join("a.jsonl")).expect("written");
+    let (before, data) = told.split_once("\"data\":\"").expect("the VMSA");
+    std::fs::write(place.join("e.jsonl"), format!("{before}\"data\":\"ff{}", &data[2..])).expect("written");
+    let output = run("diff e.jsonl a.jsonl");
+    let words = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{words}");
+    assert!(words.contains("`data` is not the VMSA whose hash is in `contents`"), "{words}");
+    // One that has only the hash.
+    let (_, after) = data.split_once('"').expect("its end");
+    let without = format!("{}{after}", before.strip_suffix(',').expect("not the first field"));
+    std::fs::write(place.join("f.jsonl"), without).expect("written");
+    let text = String::from_utf8_lossy(&run("diff f.jsonl b.jsonl").stdout).into_owned();
+    assert!(text.contains("(its fields are not known: a transcript has only its hash)"), "{text}");
     let output = run("diff full.fd@vcpus=2 full.fd@vcpus=2,guest-features=0x21 --json");
     assert_eq!(output.status.code(), Some(1));
     let answer: Value = serde_json::from_slice(&output.stdout).expect("JSON");

@@ -232,6 +232,8 @@ fn changed(key: &(Gpa, usize), a: &Step, b: &Step) -> Option<Row> {
             let count = a.iter().zip(b.iter()).filter(|(a, b)| a != b).count();
             row.what += &format!(": {count} bytes, the first at offset {at:#x}");
         }
+    } else if key_is_vmsa(&row.a) {
+        row.what += " (its fields are not known: a transcript has only its hash)";
     }
     Some(row)
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use bytes::Bytes;
 use serde_json::Value;
 use snp_abi::{Gpa, LaunchDigest, PAGE_SIZE, PageType, VmplPermissions, Vmsa};
@@ -11,6 +11,7 @@ use snp_image::{Igvm, Ovmf};
 use snp_launch::{BootState, DigestEngine, LaunchPage, LaunchPlan};
 use zerocopy::FromBytes;
 
+use crate::launch::transcript;
 use crate::{explain, input};
 
 /// What is compared.
@@ -155,5 +156,17 @@ fn page_of_transcript(page: &Value, engine: &mut DigestEngine) -> Result<Step> {
     let page_type = page_type.with_context(|| format!("`type` {name:?}: not a page type"))?;
     let contents = input::hex_bytes::<48>(text("contents")?).map_err(anyhow::Error::msg)?;
     let digest = engine.extend(page_type, gpa, contents, false, [VmplPermissions::default(); 3]);
-    Ok(Step { page_type, gpa, contents, digest, data: None })
+    let data = page["data"].as_str().map(|digits| data_of_transcript(digits, page_type, contents)).transpose()?;
+    Ok(Step { page_type, gpa, contents, digest, data })
+}
+
+/// The page itself. Of a VMSA it is held against what was measured: its fields are shown in the place of its hash.
+fn data_of_transcript(digits: &str, page_type: PageType, contents: [u8; 48]) -> Result<Bytes> {
+    let page = input::hex_bytes::<PAGE_SIZE>(digits);
+    let page = page.map_err(|_| anyhow!("`data`: want the 8192 hexadecimal digits of a page"))?;
+    if page_type == PageType::VMSA {
+        let vmsa = Vmsa::read_from_bytes(&page).expect("a page");
+        ensure!(transcript::vmsa_contents(&vmsa) == contents, "`data` is not the VMSA whose hash is in `contents`");
+    }
+    Ok(Bytes::copy_from_slice(&page))
 }

@@ -96,7 +96,7 @@ fn launch(
     machine: &str,
     report: impl FnOnce() -> Result<Option<WrittenReport>>,
 ) -> Result<ExitCode> {
-    let mut transcript = args.transcript.as_deref().map(Transcript::create).transpose()?;
+    let mut transcript = args.transcript.as_deref().map(|path| Transcript::of(&prepared.plan, path)).transpose()?;
     let outcome = platform.launch(&prepared.plan, &mut Told(transcript.as_mut()));
     // A refused launch is what a transcript is most wanted for.
     transcript.map(Transcript::keep).transpose()?;

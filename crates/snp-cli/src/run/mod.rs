@@ -187,7 +187,7 @@ fn boot(
     output: Box<dyn Write + Send>,
 ) -> std::result::Result<Guest, Failed> {
     let engine = Arc::new(Interpreters);
-    let mut transcript = transcript.map(Transcript::create).transpose()?;
+    let mut transcript = transcript.map(|path| Transcript::of(&prepared.plan, path)).transpose()?;
     let machine = match &mut transcript {
         Some(transcript) => platform.boot(&prepared.plan, engine, transcript),
         None => platform.boot(&prepared.plan, engine, &mut NoObserver),
