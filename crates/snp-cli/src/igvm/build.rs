@@ -31,7 +31,7 @@ pub(crate) struct BuildArgs {
     initrd: Option<PathBuf>,
 
     /// Kernel command line.
-    #[arg(long, requires = "kernel", conflicts_with = "pages", value_name = "STRING")]
+    #[arg(long, allow_hyphen_values = true, requires = "kernel", conflicts_with = "pages", value_name = "STRING")]
     append: Option<String>,
 
     /// Raw pages: KIND is normal, unmeasured, secrets or cpuid; secrets and cpuid take no file. May be given more than once;
