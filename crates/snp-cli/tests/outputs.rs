@@ -209,6 +209,8 @@ fn no_output_lies_over_another_file() {
         ("run --igvm hello.igvm --transcript hello.igvm".into(), "--transcript hello.igvm: the same file as --igvm"),
         ("run --igvm hello.igvm --trace ghcb=hello.igvm".into(), "--trace hello.igvm: the same file as --igvm"),
         ("run --example hello --trace ghcb=new --transcript new".into(), "--trace new: the same file as --transcript"),
+        ("measure --igvm hello.igvm --html hello.igvm".into(), "--html hello.igvm: the same file as --igvm"),
+        (format!("explain --igvm hello.igvm --digest {digest} --html hello.igvm"), "--html hello.igvm: the same file"),
         ("diff hello.igvm hello.igvm@vcpus=2 --html hello.igvm".into(), "--html hello.igvm: the same file as A"),
     ] {
         let output = snp(place.path(), &words.split(' ').collect::<Vec<_>>());

@@ -16,6 +16,7 @@ use snp_abi::LaunchDigest;
 use snp_explain::{Answer, Image, Kernel, Launch, Question};
 use snp_image::{Igvm, Ovmf};
 
+use crate::files::Files;
 use crate::guest::MOST_VCPUS;
 use crate::{guest, input, map};
 
@@ -83,6 +84,15 @@ pub(crate) struct ExplainArgs {
 const NO_MATCH: u8 = 1;
 
 pub(crate) fn run(args: &ExplainArgs) -> Result<ExitCode> {
+    Files::default()
+        .reads("--ovmf", args.ovmf.as_deref())
+        .reads("--igvm", args.igvm.as_deref())
+        .reads("--report", args.report.as_deref())
+        .reads("--kernel", args.kernel.as_deref())
+        .reads("--initrd", args.initrd.as_deref())
+        .reads("--vmsa", args.vmsa.as_deref())
+        .writes("--html", args.html.as_deref())
+        .distinct()?;
     let question = question(args)?;
     let said = |text: &&str| !text.trim().is_empty();
     ensure!(args.expect.as_deref().is_none_or(|text| said(&text)), "--expect: it is empty, want KEY=VALUE,…");

@@ -20,6 +20,7 @@ use zerocopy::IntoBytes;
 pub(crate) use args::MeasureArgs;
 use args::Mode;
 
+use crate::files::Files;
 use crate::{guest, html, input, map};
 
 /// What was measured.
@@ -39,6 +40,7 @@ struct Measured {
 
 pub(crate) fn run(args: &MeasureArgs) -> Result<ExitCode> {
     check(args)?;
+    files(args).distinct()?;
     let measured = match args.mode {
         Mode::Sev | Mode::Seves => legacy(args)?,
         Mode::SnpOvmfHash => snp::ovmf_hash(args)?,
@@ -52,6 +54,18 @@ pub(crate) fn run(args: &MeasureArgs) -> Result<ExitCode> {
     }
     output::print(args, &measured)?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn files(args: &MeasureArgs) -> Files<'_> {
+    Files::default()
+        .reads("--ovmf", args.image.ovmf.as_deref())
+        .reads("--igvm", args.image.igvm.as_deref())
+        .reads("--kernel", args.kernel.as_deref())
+        .reads("--initrd", args.initrd.as_deref())
+        .reads("--svsm", args.svsm.as_deref())
+        .reads("--vars-file", args.vars_file.as_deref())
+        .reads("--vmsa", args.vmsa.as_deref())
+        .writes("--html", args.html.as_deref())
 }
 
 /// The launch digests of a launch that is described by options of `snp measure`.
