@@ -73,6 +73,27 @@ fn the_vmsa_is_told_to_be_of_whom_it_is() {
 }
 
 #[test]
+fn options_without_effect_are_told() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let place = directory.path();
+    let run = |words: &str| stdout(&snp(place, &words.split_whitespace().collect::<Vec<_>>()));
+    Firmware::full().write(&place.join("full.fd"));
+    run("example hello -o hello.igvm");
+    run("vmsa new -o own.vmsa");
+    for (options, without_effect) in [
+        ("--igvm hello.igvm --vcpu-type EPYC-Milan --vmm-type ec2", &["--vcpu-type", "--vmm-type"][..]),
+        ("--igvm hello.igvm --vcpu-sig 0 --era 6.8", &["--vcpu-sig", "--era"]),
+        ("--ovmf full.fd --profile direct-vmsa --vmsa own.vmsa --vcpu-type EPYC --vmm-type ec2", &["--vcpu-type"]),
+        ("--ovmf full.fd --profile direct-vmsa --vcpu-type EPYC", &[]),
+    ] {
+        let answer: Value = serde_json::from_str(&run(&format!("measure {options} --json"))).expect("JSON");
+        let told: Vec<_> = answer["warnings"].as_array().expect("warnings").iter().filter_map(Value::as_str).collect();
+        let options_told: Vec<_> = told.iter().filter_map(|warning| warning.split(' ').next()).collect();
+        assert_eq!(options_told, without_effect, "{options}: {told:?}");
+    }
+}
+
+#[test]
 fn signed_files_launch_and_only_they() {
     let directory = tempfile::tempdir().expect("a directory");
     let place = directory.path();

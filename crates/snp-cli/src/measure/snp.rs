@@ -47,7 +47,9 @@ pub(super) fn measure(args: &MeasureArgs) -> Result<Measured> {
         // Whatever the VMM, whose order of pages is another matter.
         _ => Some("direct"),
     };
-    Ok(finished(vmsa_profile, profile, None, prepared, digests))
+    let mut measured = finished(vmsa_profile, profile, None, prepared, digests);
+    measured.warnings.extend(without_effect(processor(args), vmsa_profile));
+    Ok(measured)
 }
 
 fn svsm(args: &MeasureArgs, firmware: Ovmf, options: GuestOptions) -> Result<Prepared> {
@@ -84,7 +86,33 @@ fn igvm(args: &MeasureArgs, mapped: &Mapped) -> Result<Measured> {
     let engine = if loader.verbatim_tsc { engine.with_verbatim_vmsas() } else { engine };
     let digests = digests(args, &prepared.plan, engine, &mut || mapped.release())?;
     let vmsa_profile = (!direct).then_some(vmm.name);
-    Ok(finished(vmsa_profile, profile, Some(loader.name), prepared, digests))
+    let mut measured = finished(vmsa_profile, profile, Some(loader.name), prepared, digests);
+    let vmm = [
+        ("--vmm-type", args.vmm_type.is_some()),
+        ("--era", args.era.is_some()),
+        ("--vmsa-profile", args.vmsa_profile.is_some()),
+    ];
+    measured.warnings.extend(without_effect(processor(args).into_iter().chain(vmm), vmsa_profile));
+    Ok(measured)
+}
+
+/// The options that choose a CPU model, and whether they are there.
+fn processor(args: &MeasureArgs) -> [(&'static str, bool); 3] {
+    [
+        ("--vcpu-type", args.vcpu_type.is_some()),
+        ("--vcpu-sig", args.vcpu_sig.is_some()),
+        ("--vcpu-family", args.vcpu_family.is_some()),
+    ]
+}
+
+/// Scripts give them to every launch, so that they are no mistake; but they say nothing about a VMSA that was supplied.
+fn without_effect(
+    options: impl IntoIterator<Item = (&'static str, bool)>,
+    vmsa_profile: Option<&'static str>,
+) -> Vec<String> {
+    let supplied = vmsa_profile.is_none();
+    let given = options.into_iter().filter(|(_, given)| supplied && *given);
+    given.map(|(option, _)| format!("{option} has no effect: the VMSA is supplied, and measured as it is")).collect()
 }
 
 fn loader(args: &MeasureArgs) -> Result<&'static IgvmLoader> {
