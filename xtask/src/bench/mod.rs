@@ -70,8 +70,32 @@ fn benchmarks() -> Result<Vec<Row>> {
     let times = read(&workspace::target().join("criterion"))?;
     let mut rows: Vec<Row> = RATIOS.iter().map(|ratio| ratio.row(&times)).collect();
     rows.push(memory()?);
-    rows.extend(rates(&times)?);
+    rows.extend(rates(&times));
+    rows.push(hashing()?);
     Ok(rows)
+}
+
+/// Our hashing against openssl's, which take turns: what else a machine does changes from one minute to the next.
+fn hashing() -> Result<Row> {
+    const OURS: &str = "sha384 of 16 MiB in pages/one core";
+    const TURNS: usize = 5;
+    let promise = "hashing pages on one core / openssl speed -evp sha384 -bytes 4096";
+    let mut ratios = Vec::new();
+    for _ in 0..TURNS {
+        let short = ["--warm-up-time", "1", "--measurement-time", "2", OURS];
+        process::run(
+            process::cargo().args(["bench", "--package", "snp-sha384", "--bench", "pages", "--"]).args(short),
+        )?;
+        let times = read(&workspace::target().join("criterion"))?;
+        let ours = times.iter().find(|time| time.name == OURS).and_then(Estimated::per_second);
+        match (ours, peers::openssl()?) {
+            (Some(ours), Some(theirs)) => ratios.push(ours / theirs),
+            (None, _) => return Ok(Row::not_measured(promise, "no benchmark")),
+            (_, None) => return Ok(Row::not_measured(promise, "no openssl")),
+        }
+    }
+    ratios.sort_by(f64::total_cmp);
+    Ok(Row::at_least(promise, ratios[TURNS / 2], 1.4))
 }
 
 /// One line of the table.
@@ -142,10 +166,9 @@ fn memory() -> Result<Row> {
 }
 
 /// Rates of single benchmarks.
-fn rates(times: &[Estimated]) -> Result<Vec<Row>> {
+fn rates(times: &[Estimated]) -> Vec<Row> {
     let rate = |wanted: &str| times.iter().find(|time| time.name == wanted).and_then(Estimated::per_second);
     let candidates = "explain: million candidates per second on one core";
-    let hashing = "hashing pages on one core / openssl speed -evp sha384 -bytes 4096";
     let interpreter = |kind: &str, promised: f64| {
         let promise = format!("interpreter: million instructions per second, {kind} loop");
         match rate(&format!("interpreter/{kind}")) {
@@ -155,7 +178,7 @@ fn rates(times: &[Estimated]) -> Result<Vec<Row>> {
     };
     let reports = "verify: reports of one chip per second and core, chain cached";
     let one = "verify: milliseconds for one report with its chain";
-    Ok(vec![
+    vec![
         match times.iter().find(|time| time.name == "verify/one report with its chain, from bytes") {
             Some(time) => Row::at_most(one, time.nanoseconds / 1e6, 2.0),
             None => Row::not_measured(one, "no benchmark"),
@@ -170,11 +193,7 @@ fn rates(times: &[Estimated]) -> Result<Vec<Row>> {
             Some(rate) => Row::at_least(candidates, rate / 1e6, 0.5),
             None => Row::not_measured(candidates, "no benchmark"),
         },
-        match (rate("sha384 of 16 MiB in pages/one core"), peers::openssl()?) {
-            (Some(ours), Some(theirs)) => Row::at_least(hashing, ours / theirs, 1.4),
-            _ => Row::not_measured(hashing, "no openssl"),
-        },
-    ])
+    ]
 }
 
 fn memory_line(output: &str) -> Result<u64> {
