@@ -115,6 +115,9 @@ fn a_changed_command_line_is_found() {
 fn mainline_instead_of_direct_is_found() {
     let answer = Bench::new().explain(GENOA, "--expect profile=direct-vmsa,vcpus=4,vcpu-type=EPYC-Genoa");
     assert_eq!(differs(&answer), ["profile"]);
+    let answer = Bench::new().explain("--vcpus 3 --vcpu-sig 0xa00f11", "--expect vcpus=3,vmm=gce");
+    let advice = answer["differences"][0]["advice"].as_str().expect("advice");
+    assert!(advice.ends_with("expect --vmsa-profile qemu --vcpu-sig 0xa00f11"), "{advice}");
     let answer = Bench::new().explain("--profile direct-vmsa", &EXPECT.replace("vcpus", "profile=mainline,vcpus"));
     assert!(differs(&answer).contains(&"profile"));
     assert_eq!(answer["launch"]["profile"], "direct-vmsa");

@@ -33,11 +33,12 @@ pub fn differences(expected: &Launch, happened: &Launch) -> Vec<Difference> {
         uapi(expected),
         uapi(happened),
         match happened.uapi {
-            Uapi::Mainline => {
-                "the host's kernel measured a VMSA for every vCPU: it has no direct VMSA, or the VMM did not use \
-                           it"
-                .to_owned()
-            }
+            Uapi::Mainline => format!(
+                "the host's kernel measured a VMSA for every vCPU: it has no direct VMSA, or the VMM did not use it; such a launch \
+                 is --profile mainline --vcpus {}{}",
+                happened.vcpus,
+                signature_option(expected, happened)
+            ),
             Uapi::Direct => "the boot VMSA was supplied by user space: expect --profile direct-vmsa".to_owned(),
         },
     );
@@ -48,8 +49,11 @@ pub fn differences(expected: &Launch, happened: &Launch) -> Vec<Difference> {
             name(expected),
             name(happened),
             format!(
-                "the VMM is {} ({}): expect --vmsa-profile {}",
-                happened.profile.vmm, happened.profile.era, happened.profile.name
+                "the VMM is {} ({}): expect --vmsa-profile {}{}",
+                happened.profile.vmm,
+                happened.profile.era,
+                happened.profile.name,
+                signature_option(expected, happened)
             ),
         );
     }
@@ -124,6 +128,15 @@ fn loader_advice(expected: Option<&IgvmLoader>, happened: &IgvmLoader) -> String
             "): expect --loader {}, or see `snp igvm lint` for what makes loaders disagree on this file",
             happened.name
         )
+}
+
+/// The CPU model where only the launch that happened has one: nothing was expected of it, and it is needed to expect that launch.
+fn signature_option(expected: &Launch, happened: &Launch) -> String {
+    if shows_signature(happened) && !shows_signature(expected) {
+        format!(" --vcpu-sig {:#x}", happened.cpu_signature)
+    } else {
+        String::new()
+    }
 }
 
 /// Whether the digest depends on the CPU model. With a boot VMSA from user space it is part of the launch only where a VMSA was

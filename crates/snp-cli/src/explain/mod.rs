@@ -94,8 +94,10 @@ pub(crate) fn run(args: &ExplainArgs) -> Result<ExitCode> {
         .writes("--html", args.html.as_deref())
         .distinct()?;
     let question = question(args)?;
-    let said = |text: &&str| !text.trim().is_empty();
-    ensure!(args.expect.as_deref().is_none_or(|text| said(&text)), "--expect: it is empty, want KEY=VALUE,…");
+    ensure!(
+        args.expect.as_deref().is_none_or(|text| !text.trim().is_empty()),
+        "--expect: it is empty, want KEY=VALUE,…"
+    );
     let expected = args.expect.as_deref().map(|text| expect::parse(text, &question)).transpose()?;
     let observer = progress::Bar::new()?;
     let answer = snp_explain::explain(&question, &observer);

@@ -20,15 +20,6 @@ pub enum LaunchRules {
 impl LaunchRules {
     /// All rules.
     pub const ALL: [Self; 3] = [Self::DirectVmsa, Self::VcpuState, Self::Mainline];
-
-    /// The profile's name as `--profile` takes it.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::DirectVmsa => "direct-vmsa",
-            Self::VcpuState => "vcpu-state",
-            Self::Mainline => "mainline",
-        }
-    }
 }
 
 const KVM: &str = "KVM, SNP_LAUNCH_UPDATE of a VMSA page";
